@@ -1,0 +1,1 @@
+"""What the operator writes, and what everyone must spell alike."""

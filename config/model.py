@@ -1,0 +1,170 @@
+"""
+The operator's one TOML file, as models: every key, its unit, its default and the reason for the default.
+
+Only this package and the command line see pydantic; each room makes its own frozen dataclass of what it uses.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from config.names import NAME
+from config.units import parse_memory_mib, parse_span
+
+Name = Annotated[str, Field(pattern=NAME.pattern)]
+Span = Annotated[timedelta, BeforeValidator(parse_span)]
+MemoryMib = Annotated[int, BeforeValidator(parse_memory_mib), Field(gt=0)]
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.@+:/-]+$")]
+"""What may stand in a Slurm option or a host name: nothing that a shell or HTCondor would read as more than itself."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Instance(_Strict):
+    """Who this factory is."""
+
+    name: Name = Field(description="first part of every pilot's name; unlike that of any other factory at the sites")
+    state_dir: Path = Field(
+        Path("/var/lib/aerotow"), description="database, ssh control sockets, mirrors of end reports"
+    )
+    database: str | None = Field(
+        None,
+        description="SQLAlchemy URL; default is SQLite in state_dir, which serves one machine without a server",
+    )
+
+    @property
+    def database_url(self) -> str:
+        """The URL in force."""
+        return self.database or f"sqlite:///{self.state_dir / 'aerotow.db'}"
+
+
+class Pool(_Strict):
+    """The HTCondor pool that the pilots join."""
+
+    collector: Word = Field(description="host or host:port of the central manager's collector")
+    trust_domain: Word = Field(description="the pool's TRUST_DOMAIN: the issuer of every token")
+    secrets_dir: Path = Field(
+        Path("/etc/aerotow/secrets"),
+        description="keys.d/pilot-SITE (signing keys of pilots), tokens.d/cm and tokens.d/AP (READ tokens of the factory); 0700",
+    )
+    ads_max_age: Span = Field(
+        timedelta(minutes=5), description="a slot ad older than this says nothing about the pilot"
+    )
+
+
+class Bundle(_Strict):
+    """The portable HTCondor that pilots unpack."""
+
+    path: Path = Field(description="tar.gz made by 'aerotow bundle build', or an upstream tarball")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="the pilot refuses a bundle with any other")
+
+
+class AccessPoint(_Strict):
+    """One schedd whose queue the factory watches."""
+
+    schedd: Word = Field(description="the schedd's Name in the collector, usually the host's full name")
+
+
+class Vo(_Strict):
+    """A virtual organisation and its projects."""
+
+    projects: dict[Word, tuple[Word, ...]] = Field(
+        description="project name to the users that may charge it; accounting_group must be one of the user's"
+    )
+
+
+class Limits(_Strict):
+    """Caps over all sites."""
+
+    max_pilots: int = Field(1000, ge=0, description="pilots not yet ended, all sites together")
+    max_submits_per_cycle: int = Field(50, ge=0, description="a mistake costs at most this many pilots a cycle")
+
+
+class Factory(_Strict):
+    """Clocks of the loop and of the pilots."""
+
+    cycle: Span = Field(
+        timedelta(seconds=60),
+        description="pause between cycles; HTCondor asks for not more than one queue query a minute",
+    )
+    command_timeout: Span = Field(
+        timedelta(seconds=30), description="deadline of one command at a site; its remote end is killed too"
+    )
+    query_timeout: Span = Field(
+        timedelta(seconds=25), description="deadline of one query to the collector or an access point"
+    )
+    usage_interval: Span = Field(timedelta(seconds=60), description="pause between two readings of the epoch history")
+    idle_timeout: Span = Field(timedelta(minutes=10), description="a pilot without a job for this long leaves")
+    join_timeout: Span = Field(timedelta(minutes=5), description="a pilot that has not joined the pool by then leaves")
+    max_queue_wait: Span = Field(
+        timedelta(days=2), description="longest wait in a site's queue that a pilot's token must outlive"
+    )
+    lease: Span = Field(
+        timedelta(minutes=3), description="a factory that has not renewed its lease for this long has lost it"
+    )
+    default_job_runtime: Span = Field(
+        timedelta(minutes=20),
+        description="run time assumed for a job that declares no allowed_execute_duration",
+    )
+    journal_cycles: int = Field(500, ge=2, description="decision records kept")
+
+
+class Breaker(_Strict):
+    """When a site gets no pilots because its pilots fail."""
+
+    failures: int = Field(5, ge=1, description="failures in a row that open the breaker")
+    fizzle: Span = Field(
+        timedelta(seconds=60), description="a pilot that ends by itself sooner, without a job, has fizzled"
+    )
+    backoff: Span = Field(timedelta(minutes=5), description="first pause; doubled at each failed probe")
+    backoff_max: Span = Field(timedelta(hours=4), description="longest pause")
+
+
+class Site(_Strict):
+    """One site: where its Slurm is, whom to charge, and the pilot that it gets."""
+
+    account: Word = Field(description="Slurm account that pays for the pilots")
+    partition: Word = Field(description="Slurm partition")
+    cores: int = Field(ge=1, description="cores of one pilot")
+    memory: MemoryMib = Field(description="memory of one pilot, for example '16 GiB'")
+    walltime: Span = Field(description="time limit of one pilot")
+    login: Word | None = Field(None, description="user@host for ssh; absent: this machine has the Slurm commands")
+    qos: Word | None = Field(None, description="Slurm QOS, where the account needs one")
+    disk: MemoryMib = Field(10240, description="node-local scratch that one pilot may use")
+    scratch: Word = Field("/tmp", description="node-local directory for the pilot's sandbox")  # noqa: S108
+    max_pilots: int = Field(10, ge=0, description="pilots not yet ended at this site")
+    max_pending: int = Field(5, ge=0, description="pilots waiting in this site's queue")
+    ssh_options: tuple[str, ...] = Field((), description="further OpenSSH options, for example '-oProxyJump=gate'")
+    slot_attributes: dict[str, str | int | bool] = Field(
+        default_factory=dict, description="further attributes of the slots, for matching"
+    )
+
+
+class Config(_Strict):
+    """The whole file."""
+
+    instance: Instance
+    pool: Pool
+    bundle: Bundle
+    access_points: dict[Name, AccessPoint] = Field(min_length=1)
+    vos: dict[Name, Vo] = Field(default_factory=dict)
+    limits: Limits = Limits()
+    factory: Factory = Factory()
+    breaker: Breaker = Breaker()
+    sites: dict[Name, Site] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _walltime_leaves_room_for_a_job(self) -> Self:
+        for name, site in self.sites.items():
+            if site.walltime <= self.factory.join_timeout + timedelta(minutes=1):
+                raise ValueError(
+                    f"sites.{name}.walltime: {site.walltime} leaves no time for a job after factory.join_timeout "
+                    f"({self.factory.join_timeout}); make it longer"
+                )
+        return self
