@@ -51,7 +51,7 @@ class Pool(_Strict):
     trust_domain: Word = Field(description="the pool's TRUST_DOMAIN: the issuer of every token")
     secrets_dir: Path = Field(
         Path("/etc/aerotow/secrets"),
-        description="keys.d/pilot-SITE (signing keys of pilots), tokens.d/cm and tokens.d/AP (READ tokens of the factory); 0700",
+        description="0700: keys.d/pilot-SITE (keys that sign pilots' tokens), tokens.d/cm and tokens.d/AP (READ tokens)",
     )
     ads_max_age: Span = Field(
         timedelta(minutes=5), description="a slot ad older than this says nothing about the pilot"
@@ -107,6 +107,10 @@ class Factory(_Strict):
     )
     lease: Span = Field(
         timedelta(minutes=3), description="a factory that has not renewed its lease for this long has lost it"
+    )
+    surplus_after: Span = Field(
+        timedelta(minutes=5),
+        description="a pilot that waits at a site and that no idle job needs for this long is cancelled",
     )
     default_job_runtime: Span = Field(
         timedelta(minutes=20),

@@ -1,0 +1,138 @@
+"""The nouns of the ledger and of usage, as plain values: no ORM object leaves this package."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from glidein.model import BatchRecord, EndReason, EndReport, Offer, PilotId, PilotPhase
+
+Sent = Literal["intended", "uncertain", "submitted"]
+"""What is known of the submission: only the intent, sent with the answer lost, or answered with a job id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class PilotRecord:
+    """One pilot as the ledger has it; times are epoch seconds."""
+
+    pilot_id: PilotId
+    offer: Offer
+    cycle: str
+    sent: Sent
+    phase: PilotPhase
+    intended_s: int
+    submit_deadline_s: int
+    """From then on the submission can no longer take effect at the site, whatever was lost on the way."""
+    submitted_s: int | None = None
+    batch_id: str | None = None
+    batch_reason: str = ""
+    """Why it waits, in the scheduler's words."""
+    started_s: int | None = None
+    joined_s: int | None = None
+    slot_seen_s: int | None = None
+    """When its slot was last in the collector."""
+    surplus_since_s: int | None = None
+    """Since when no idle job needs this pilot although it still waits at the site."""
+    cancel_intended_s: int | None = None
+    ended_s: int | None = None
+    end_reason: EndReason | None = None
+    detail: str = ""
+    jobs: int | None = None
+    """Payload jobs it started, from its end report."""
+    batch: BatchRecord | None = None
+    """The last record of the batch system; final once the pilot has ended."""
+    report: EndReport | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class CancelIntent:
+    """A decision to cancel a pilot that still waits, before anything is sent."""
+
+    pilot_id: PilotId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class SiteStop:
+    """An operator's word that a site gets no new pilots."""
+
+    site: str
+    since_s: int
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Lease:
+    """Who acts for an instance, and until when."""
+
+    instance: str
+    holder: str
+    expires_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CycleRecord:
+    """One entry of the decision journal: equal cycles in a row are one entry with a count."""
+
+    cycle: str
+    first_s: float
+    last_s: float
+    count: int
+    observation_json: str
+    plan_json: str
+
+
+UsageKey = Literal["user", "project", "site", "day", "ap", "vo"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class UsageRow:
+    """Usage of payload jobs in one group; core seconds are wall seconds times provisioned cores."""
+
+    key: tuple[str, ...]
+    """Values of the keys asked for, in their order; a day is the UTC date of the attempt's end."""
+    attempts: int
+    jobs: int
+    wall_s: int
+    core_s: int
+    cpu_s: float
+    residual_core_s: int
+    """Part of core_s that no epoch record tells of: history said so (an AP died hard); flagged, never hidden."""
+    running: int
+    """Attempts that run now; they are in no other column."""
+    running_core_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class PilotUsageRow:
+    """What the pilots of one site cost and how much of it the payload used, over the same period."""
+
+    site: str
+    pilots: int
+    running: int
+    pilot_core_s: int
+    payload_core_s: int
+    unaccounted: int
+    """Ended pilots whose final sacct record has not been read yet: no number is made up for them."""
+
+    @property
+    def efficiency(self) -> float | None:
+        """Payload core seconds per pilot core second; None where nothing was charged."""
+        return self.payload_core_s / self.pilot_core_s if self.pilot_core_s else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class StreamState:
+    """How far one AP's history has been read: every number from it is true up to ``read_s``."""
+
+    ap: str
+    mark_s: int
+    """EpochWriteDate up to which all attempts are in the database."""
+    read_s: float | None
+    """Last successful reading; None: never."""
+    problem: str
+    """Why the last reading failed; empty when it did not."""
+    gap_since_s: int | None
+    """Set when records were rotated away before they were read."""
+    quarantined: int
