@@ -6,6 +6,7 @@ The recipe gives byte for byte what ``condor_token_create`` of 25.14.1 gives; te
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -42,7 +43,20 @@ def mint(key_bytes: bytes, kid: str, request: TokenRequest) -> str:
         "scope": " ".join(request.scopes),
         "sub": request.subject,
     }
-    return jwt.encode(payload, _signing_key(key_bytes, kid), algorithm="HS256", headers={"typ": None, "kid": kid})
+    return jwt.encode(
+        payload,
+        _signing_key(key_bytes, kid),
+        algorithm="HS256",
+        headers={"typ": None, "kid": kid},
+        json_encoder=_AsHTCondorWritesIt,
+    )
+
+
+class _AsHTCondorWritesIt(json.JSONEncoder):
+    """Escape each slash, as HTCondor's JSON library does; a slash only ever stands inside a string."""
+
+    def encode(self, o: Any) -> str:
+        return super().encode(o).replace("/", "\\/")
 
 
 def describe(token: str, *, source: str = "token") -> TokenDescription:
