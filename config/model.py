@@ -51,7 +51,7 @@ class Pool(_Strict):
     trust_domain: Word = Field(description="the pool's TRUST_DOMAIN: the issuer of every token")
     secrets_dir: Path = Field(
         Path("/etc/aerotow/secrets"),
-        description="0700: keys.d/pilot-SITE (keys that sign pilots' tokens), tokens.d/cm and tokens.d/AP (READ tokens)",
+        description="0700: keys.d/pilot-SITE (keys that sign pilots' tokens), tokens.d/cm and tokens.d/AP (READ)",
     )
     ads_max_age: Span = Field(
         timedelta(minutes=5), description="a slot ad older than this says nothing about the pilot"

@@ -27,7 +27,7 @@ class Evidence:
     age_s: float
     """Since the submission was answered, or since the intent."""
     live: BatchRecord | None
-    final: BatchRecord | None | Literal["unseen"]
+    final: BatchRecord | Literal["unseen"] | None
     slot: Literal["none", "idle", "busy", "leaving", "unseen"]
     report: EndReport | None
 
