@@ -1,0 +1,54 @@
+# Two commands matter: `make demo` and `make test`. Both do all their set-up on a fresh Debian 12 as root.
+SHELL := /bin/sh
+PY := .venv/bin/python
+STAMP := .cache/setup.stamp
+
+.PHONY: help setup demo demo-down test test-fast test-long chaos lint record lock testbed testbed-down
+
+help:
+	@echo "make demo       bring up a federation in containers and run a real mixed load through it"
+	@echo "make demo-down  remove what the demo made"
+	@echo "make test       set up, lint, and run the whole suite on the real test-bed"
+	@echo "make test-fast  unit tests, properties and simulation only"
+	@echo "make test-long  the full form of the system tests (hours of kill -9 and waiting)"
+	@echo "make record     record the outputs of the real Slurm and HTCondor anew"
+	@echo "make lock       pin the dependencies anew"
+
+setup: $(STAMP)
+
+$(STAMP): requirements-dev.txt pyproject.toml scripts/setup
+	scripts/setup
+	@mkdir -p .cache && touch $(STAMP)
+
+demo: setup
+	$(PY) -m aerotow demo
+
+demo-down: setup
+	$(PY) -m aerotow testbed down
+
+testbed: setup
+	$(PY) -m aerotow testbed up
+
+testbed-down: setup
+	$(PY) -m aerotow testbed down
+
+lint: setup
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-cache
+
+test: setup lint
+	$(PY) -m pytest -m "not long"
+
+test-fast: setup
+	$(PY) -m pytest -m "not system and not long"
+
+test-long: setup
+	$(PY) -m pytest -m long
+
+record: setup
+	scripts/record
+
+lock: setup
+	scripts/lock
