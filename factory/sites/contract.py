@@ -49,6 +49,10 @@ class SiteSeen:
     final: FinalSeen | FinalUnseen
     reports: tuple[EndReport, ...]
     unreadable_reports: tuple[PilotId, ...] = ()
+    spools: tuple[PilotId, ...] = ()
+    """Pilots of our instance whose spool directory is at the site; those of ended pilots are forgotten by the loop."""
+    clock_offset_s: float = 0.0
+    """The site's clock minus ours, as far as one call can tell."""
     kind: Literal["seen"] = "seen"
 
 
