@@ -126,9 +126,11 @@ _SIGTERM_LINES = (
     "# shell reports a child that died so. Bounded, because a job may also kill itself in this way.",
     "JOB_TRANSFORM_NAMES = $(JOB_TRANSFORM_NAMES) AerotowSigterm",
     "JOB_TRANSFORM_AerotowSigterm @=end",
-    "   REQUIREMENTS JobUniverse == 5",
+    "   # The second half keeps it from wrapping itself: late materialisation transforms the cluster and then each job.",
+    "   REQUIREMENTS JobUniverse == 5 && AerotowSigterm isnt True",
+    "   SET AerotowSigterm True",
+    "   DEFAULT OnExitRemove True",
     "   COPY OnExitRemove AerotowOnExitRemove",
-    "   DEFAULT AerotowOnExitRemove True",
     "   SET OnExitRemove AerotowOnExitRemove && !("
     "((ExitBySignal =?= True && ExitSignal =?= 15) || (ExitBySignal =?= False && ExitCode =?= 143))"
     f" && (NumJobCompletions ?: 0) <= {SIGTERM_REQUEUES_MAX})",
@@ -208,7 +210,7 @@ def _project_lines(pool: PoolSpec) -> list[str]:
         "# Without accounting_group a job is charged to the user's first project; accounting_group_user is the owner.",
         "JOB_TRANSFORM_NAMES = $(JOB_TRANSFORM_NAMES) AerotowProject",
         "JOB_TRANSFORM_AerotowProject @=end",
-        "   COPY AcctGroup RequestedAcctGroup",
+        '   EVALSET RequestedAcctGroup (AcctGroup ?: "")',
         "   COPY Owner AcctGroupUser",
         f'   EVALSET AcctGroup userMap("{PROJECT_MAP}", Owner, RequestedAcctGroup)',
         '   EVALSET AccountingGroup join(".", AcctGroup, AcctGroupUser)',
@@ -218,7 +220,7 @@ def _project_lines(pool: PoolSpec) -> list[str]:
         f"SUBMIT_REQUIREMENT_AerotowHasProject = {mapped} isnt undefined",
         "SUBMIT_REQUIREMENT_AerotowHasProject_REASON = "
         'strcat(Owner, " belongs to no project here; ask the operators of this pool to add you to one")',
-        "SUBMIT_REQUIREMENT_AerotowValidProject = RequestedAcctGroup is undefined || RequestedAcctGroup =?= AcctGroup",
+        'SUBMIT_REQUIREMENT_AerotowValidProject = RequestedAcctGroup == "" || RequestedAcctGroup =?= AcctGroup',
         "SUBMIT_REQUIREMENT_AerotowValidProject_REASON = "
         f'strcat("accounting_group ", RequestedAcctGroup, " is no project of ", Owner, "; valid: ", {mapped})',
     ]
