@@ -126,7 +126,7 @@ _SIGTERM_LINES = (
     "# shell reports a child that died so. Bounded, because a job may also kill itself in this way.",
     "JOB_TRANSFORM_NAMES = $(JOB_TRANSFORM_NAMES) AerotowSigterm",
     "JOB_TRANSFORM_AerotowSigterm @=end",
-    "   # The second half keeps it from wrapping itself: late materialisation transforms the cluster and then each job.",
+    "   # Once only: late materialisation transforms the cluster and then each of its jobs.",
     "   REQUIREMENTS JobUniverse == 5 && AerotowSigterm isnt True",
     "   SET AerotowSigterm True",
     "   DEFAULT OnExitRemove True",
