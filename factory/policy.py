@@ -1,0 +1,61 @@
+"""The operator's configuration as the planner's policy."""
+
+from __future__ import annotations
+
+import json
+
+from config.model import Config
+from config.model import Site as SiteConfig
+from factory.model import BreakerPolicy, Policy, SitePolicy
+from glidein.model import Lifetimes, Offer, Shape
+
+
+def policy_of(config: Config) -> Policy:
+    """The rules in force."""
+    return Policy(
+        sites=tuple(site_policy(name, site) for name, site in sorted(config.sites.items())),
+        max_pilots=config.limits.max_pilots,
+        max_submits_per_cycle=config.limits.max_submits_per_cycle,
+        lifetimes=lifetimes_of(config),
+        breaker=BreakerPolicy(
+            failures=config.breaker.failures,
+            fizzle_s=_seconds(config.breaker.fizzle.total_seconds()),
+            backoff_s=_seconds(config.breaker.backoff.total_seconds()),
+            backoff_max_s=_seconds(config.breaker.backoff_max.total_seconds()),
+        ),
+        surplus_after_s=_seconds(config.factory.surplus_after.total_seconds()),
+        ads_max_age_s=_seconds(config.pool.ads_max_age.total_seconds()),
+    )
+
+
+def lifetimes_of(config: Config) -> Lifetimes:
+    """The clocks of every pilot."""
+    return Lifetimes(
+        join_timeout_s=_seconds(config.factory.join_timeout.total_seconds()),
+        idle_timeout_s=_seconds(config.factory.idle_timeout.total_seconds()),
+        default_job_runtime_s=_seconds(config.factory.default_job_runtime.total_seconds()),
+    )
+
+
+def site_policy(name: str, site: SiteConfig) -> SitePolicy:
+    """What one site may get."""
+    shape = Shape(
+        cores=site.cores,
+        memory_mib=site.memory,
+        disk_mib=site.disk,
+        walltime_s=_seconds(site.walltime.total_seconds()),
+    )
+    offer = Offer(
+        site=name,
+        shape=shape,
+        account=site.account,
+        partition=site.partition,
+        qos=site.qos,
+        slot_attributes=tuple(sorted((key, json.dumps(value)) for key, value in site.slot_attributes.items())),
+    )
+    return SitePolicy(offer=offer, max_pilots=site.max_pilots, max_pending=site.max_pending)
+
+
+def _seconds(value: float) -> int:
+    """Whole seconds, rounded up so that no limit becomes zero."""
+    return -int(-value // 1)
