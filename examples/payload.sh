@@ -8,7 +8,7 @@ i=0
 while [ "$i" -lt "$cores" ]; do
     while [ "$(date +%s)" -lt "$end" ]; do
         sha256sum "$input" >/dev/null
-        sleep 0.2
+        sleep 1
     done &
     i=$((i + 1))
 done
