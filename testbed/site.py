@@ -1,0 +1,101 @@
+"""One Slurm site: brought up as a unit, and handled daemon by daemon in fault tests."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+
+from testbed import containers, model, slurmconf
+from testbed.containers import ContainerSpec, PlacedFile
+from testbed.engine import Say, client, step
+
+LOGIN_DAEMONS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "sshd")
+NODE_DAEMONS = ("munged", "slurmd")
+
+
+def specifications(site: model.SlurmSite, *, image: str, munge_key: bytes) -> tuple[ContainerSpec, ...]:
+    """What a site's containers are made from. The munge key is new for each making: sites share no secret."""
+    files = [
+        PlacedFile(path="/etc/slurm/slurm.conf", content=slurmconf.slurm_conf(site).encode()),
+        PlacedFile(path="/etc/testbed/munge.key", content=munge_key, mode=0o600, secret=True),
+    ]
+    cgroup = slurmconf.cgroup_conf(site)
+    if cgroup is not None:
+        files.append(PlacedFile(path="/etc/slurm/cgroup.conf", content=cgroup.encode()))
+    login_files = [
+        PlacedFile(path="/etc/testbed/slurmdbd.conf", content=slurmconf.SLURMDBD_CONF.encode(), mode=0o600),
+        PlacedFile(path="/etc/testbed/accounts", content=slurmconf.accounts(site).encode()),
+        PlacedFile(path="/etc/mysql/mariadb.conf.d/99-testbed.cnf", content=slurmconf.MARIADB_CONF.encode()),
+        PlacedFile(path="/etc/ssh/sshd_config.d/testbed.conf", content=b"PasswordAuthentication no\nUseDNS no\n"),
+    ]
+    return tuple(
+        ContainerSpec(
+            host=host,
+            image=image,
+            daemons=LOGIN_DAEMONS if host.role is model.Role.LOGIN else NODE_DAEMONS,
+            variables=(("CLUSTER", site.name),),
+            files=(*files, *login_files) if host.role is model.Role.LOGIN else tuple(files),
+            volumes=((model.home_volume(site), f"/home/{model.PILOT_USER}"),),
+            unmasked=host.role is model.Role.NODE,
+        )
+        for host in model.site_hosts(site)
+    )
+
+
+def ensure_site(site: model.SlurmSite, *, image: str, say: Say) -> bool:
+    """
+    Bring a site up; True if it was made anew.
+
+    A site whose hosts all are what they should be is only healed. Otherwise all of it is made anew, its accounting and
+    the pilot account's home too: half a cluster of an earlier run is worth nothing, and a new one takes seconds.
+    """
+    wanted = specifications(site, image=image, munge_key=secrets.token_bytes(1024))
+    if all(containers.is_as_specified(spec) for spec in wanted):
+        for spec in wanted:
+            if done := containers.heal(spec.host).strip():
+                say(f"{spec.host.name}: {done}")
+        return False
+    with step(say, f"site {site.name}: Slurm {site.slurm_series}, {len(site.nodes)} compute host(s)"):
+        for spec in wanted:
+            containers.remove(spec.host)
+        _fresh_volume(model.home_volume(site))
+        for spec in wanted:
+            containers.create_and_start(spec)
+        for spec in wanted:
+            containers.wait_ready(spec.host)
+    return True
+
+
+def _fresh_volume(name: str) -> None:
+    import docker.errors
+
+    with contextlib.suppress(docker.errors.NotFound):
+        client().volumes.get(name).remove(force=True)
+    client().volumes.create(name, labels={model.LABEL: "1"})
+
+
+def login_host(site: str) -> model.Host:
+    """The login and controller host of a site."""
+    return model.host_named(f"login.{site}")
+
+
+def daemon_host(site: str, daemon: str, node: str | None = None) -> model.Host:
+    """Where a site's daemon runs: slurmd on compute host ``node`` (default the first), all else on the login host."""
+    if daemon != "slurmd" and node is None:
+        return login_host(site)
+    return model.host_named(f"{node or model.site_named(site).nodes[0]}.{site}")
+
+
+def stop_daemon(site: str, daemon: str, *, node: str | None = None, kill: bool = False) -> None:
+    """End a daemon, with TERM or with KILL, and wait until it is gone; it stays down until :func:`start_daemon`."""
+    containers.execute(daemon_host(site, daemon, node), [containers.SUPERVISOR, "kill" if kill else "stop", daemon])
+
+
+def start_daemon(site: str, daemon: str, *, node: str | None = None) -> None:
+    """Start a daemon that is down; nothing happens if it runs."""
+    containers.execute(daemon_host(site, daemon, node), [containers.SUPERVISOR, "start", daemon])
+
+
+def signal_daemon(site: str, daemon: str, signal: str, *, node: str | None = None) -> None:
+    """Send a signal, named without SIG (``STOP``, ``CONT``, ``HUP``), to a daemon's first process."""
+    containers.execute(daemon_host(site, daemon, node), [containers.SUPERVISOR, "signal", daemon, signal])
