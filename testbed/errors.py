@@ -6,7 +6,8 @@ What can go wrong while the test-bed is set up or used.
     ├── ImageFailed         a base image or one of ours could not be made
     ├── NetworkTaken        something that is not ours has the name or the addresses of a network
     ├── HostNotReady        a container did not become what it should be in time
-    └── CommandFailed       a command in a container, or of Docker, failed
+    ├── CommandFailed       a command in a container, or of Docker, failed
+    └── LoadFailed          a user's submission was refused
 """
 
 from __future__ import annotations
@@ -58,3 +59,11 @@ class CommandFailed(TestbedError):
         self.argv = argv
         self.exit_status = exit_status
         self.output = output
+
+
+class LoadFailed(TestbedError):
+    """A user's submission was refused."""
+
+    def __init__(self, *, batch: str, problem: str) -> None:
+        super().__init__(f"{batch}: {problem}")
+        self.batch = batch
