@@ -6,13 +6,14 @@ Everything is frozen, sortable and made of plain data, so that a cycle can be wr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from accounting.model import CancelIntent, PilotRecord, SiteStop
 from factory.sites.contract import SiteSight
 from glidein.model import EndReason, Lifetimes, Offer, PilotId
-from overlay.model import Demand, FailedClause, Slots
+from overlay.model import Bucket, Demand, FailedClause, Slots
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -20,6 +21,7 @@ class Outcome:
     """How one pilot of a site turned out, for the breaker; times are epoch seconds."""
 
     at_s: int
+    """When it turned out so: its joining for a pilot that works, its end for one that failed."""
     pilot_id: PilotId
     joined: bool
     reason: EndReason | None
@@ -91,6 +93,35 @@ class Policy:
     """A waiting pilot that nothing needs for this long is cancelled."""
     ads_max_age_s: int
     """A joined pilot whose slot vanished is taken for free capacity this long: a lost ad is not a dead pilot."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Drift:
+    """Something that a pilot's slot has less of, or otherwise, than the plan assumed of it."""
+
+    pilot_id: PilotId
+    attribute: str
+    assumed: int
+    found: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciled:
+    """What the looks say of the pilots: the ledger's records brought up to date, sorted by pilot id."""
+
+    pilots: tuple[PilotRecord, ...]
+    """Every pilot that was given, open or newly ended."""
+    adopted: tuple[PilotRecord, ...]
+    """Live jobs under our name that the ledger did not hold open."""
+    drift: tuple[Drift, ...]
+    alarms: tuple[str, ...]
+    """What somebody should look at, one line each."""
+
+    @property
+    def open_pilots(self) -> tuple[PilotRecord, ...]:
+        """Pilots not ended, adopted ones included: what the plan counts."""
+        everyone = self.pilots + self.adopted
+        return tuple(sorted((p for p in everyone if p.end_reason is None), key=lambda p: p.pilot_id))
 
 
 BreakerMode = Literal["closed", "open", "half_open"]
@@ -169,9 +200,82 @@ class Plan:
 
     cycle: str
     submits: tuple[SubmitPilots, ...]
+    """One per site that gets any, sorted by site."""
     cancels: tuple[CancelIntent, ...]
     surplus: tuple[PilotId, ...]
     """Waiting pilots that nothing needs now; those that stay so are cancelled later."""
     breakers: tuple[BreakerState, ...]
     frozen: str = ""
     """Why nothing was asked for at all, for example the collector unseen; empty in a normal cycle."""
+    order: tuple[str, ...] = ()
+    """
+    The site of each new pilot, in the order of placing; as many as ``submits`` count.
+
+    Pilots are numbered in this order, so that the next cycle packs the same jobs into the same pilots.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Absorbed:
+    """Jobs of one bucket that the pilots of one site will take."""
+
+    site: str
+    running: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class SiteRoom:
+    """How many pilots a site may still get in this cycle, and what limits it."""
+
+    policy: SitePolicy
+    open: int
+    """Pilots not ended when the cycle began."""
+    pending: int
+    """Those of them that have not started, as far as is known."""
+    trials: int | None
+    """Pilots that the breaker lets through in this cycle; None: as many as the caps allow."""
+    block: Reason | None
+    """Why the site gets nothing at all; None when it may get pilots."""
+    new: int = 0
+    """Pilots asked for in this cycle so far."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What all caps together still allow at one moment of the planning."""
+
+    sites: tuple[SiteRoom, ...]
+    """Configured sites, sorted by name."""
+    open: int
+    """Pilots not ended when the cycle began, at all sites, also those no longer configured."""
+    max_pilots: int
+    max_submits_per_cycle: int
+    new: int = 0
+    frozen: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """What the planner did with one bucket."""
+
+    bucket: Bucket
+    absorbed: tuple[Absorbed, ...]
+    """By existing pilots, and by what was left of new pilots that larger jobs asked for; sorted by site."""
+    rest: int
+    """Jobs that nothing absorbs."""
+    granted: tuple[SubmitPilots, ...]
+    """New pilots on this bucket's behalf; sorted by site."""
+    unplaced: int
+    """Jobs that no new pilot takes either."""
+    room: Room
+    """What the caps still allowed after this bucket."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A plan with the planner's steps; verdicts read them, so there is no second explanation."""
+
+    plan: Plan
+    placed: Mapping[str, Placed]
+    """By bucket key."""

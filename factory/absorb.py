@@ -1,0 +1,215 @@
+"""
+What existing pilots will take: supply first, then demand, or every cycle would ask again for the same jobs.
+
+Vacancies are the one thing here that changes in place: thousands of buckets pour into them, one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from accounting.model import PilotRecord
+from config.names import split_pilot_id
+from factory.model import Observation, Policy
+from glidein.model import Lifetimes, PilotPhase, Shape
+from glidein.start import slot_memory_mib, to_die_s
+from overlay.model import Bucket, MatchTable, Slot, SlotsSeen
+
+_RANK = {
+    PilotPhase.IDLE: 0,
+    PilotPhase.BUSY: 0,
+    PilotPhase.STARTING: 1,
+    PilotPhase.PENDING: 2,
+    PilotPhase.INTENDED: 3,
+    PilotPhase.UNCERTAIN: 3,
+    PilotPhase.UNKNOWN: 3,
+}
+"""
+Who takes jobs first: the more certain pilot.
+
+A pilot that nobody sees comes after those that wait, so that a waiting one is not called surplus in favour of a ghost.
+"""
+
+
+@dataclass(slots=True, kw_only=True)
+class Vacancy:
+    """What one pilot has left for idle jobs, in MiB and seconds; used up in place while jobs are placed."""
+
+    pilot_id: str
+    site: str
+    slot_keys: tuple[str, ...]
+    """Keys of the match table that may speak for it; the first that is there counts."""
+    running: bool
+    """Whether its slot is in the pool."""
+    cores: int
+    memory_mib: int
+    disk_mib: int
+    gpus: int
+    life_s: float
+    """From now to the moment at which it stops by itself."""
+    jobs: int = 0
+    """Jobs given to it so far."""
+
+    def take(self, bucket: Bucket, jobs: int) -> None:
+        """Use up what these jobs need."""
+        self.cores -= jobs * max(1, bucket.cores)
+        self.memory_mib -= jobs * bucket.memory_mib
+        self.disk_mib -= jobs * bucket.disk_mib
+        self.gpus -= jobs * bucket.gpus
+        self.jobs += jobs
+
+
+def size(bucket: Bucket) -> tuple[int, int, int, int, str]:
+    """Sort key of buckets: largest jobs first, so that small ones fill what is left; ties by key."""
+    return -bucket.gpus, -bucket.cores, -bucket.memory_mib, -bucket.disk_mib, bucket.key
+
+
+def new_life_s(shape: Shape) -> int:
+    """How long a pilot that starts works before it stops by itself."""
+    return to_die_s(start_s=0, walltime_s=shape.walltime_s)
+
+
+def need_s(bucket: Bucket, lifetimes: Lifetimes) -> int:
+    """Life that a pilot must have more than, to be given a job: what START asks for (glidein.start)."""
+    declared = lifetimes.default_job_runtime_s if bucket.runtime_s is None else bucket.runtime_s
+    return declared + lifetimes.retire_margin_s
+
+
+def new_vacancy(pilot_id: str, site: str, shape: Shape) -> Vacancy:
+    """A pilot that has not joined: its whole shape, less what HTCondor itself needs."""
+    return Vacancy(
+        pilot_id=pilot_id,
+        site=site,
+        slot_keys=(f"offer:{site}",),
+        running=False,
+        cores=shape.cores,
+        memory_mib=slot_memory_mib(shape),
+        disk_mib=shape.disk_mib,
+        gpus=shape.gpus,
+        life_s=new_life_s(shape),
+    )
+
+
+def fits(vacancy: Vacancy, bucket: Bucket, lifetimes: Lifetimes) -> int:
+    """How many of the bucket's jobs the vacancy has room and time for, were they to match."""
+    if need_s(bucket, lifetimes) >= vacancy.life_s:
+        return 0
+    needs = (
+        (vacancy.cores, max(1, bucket.cores)),
+        (vacancy.memory_mib, bucket.memory_mib),
+        (vacancy.disk_mib, bucket.disk_mib),
+        (vacancy.gpus, bucket.gpus),
+    )
+    return max(0, min(free // need for free, need in needs if need > 0))
+
+
+def matches(bucket: Bucket, slot_keys: Sequence[str], table: MatchTable) -> bool:
+    """Whether job and slot accept each other; a pair that nothing was evaluated for does not."""
+    for key in slot_keys:
+        match = table.matches.get((bucket.key, key))
+        if match is not None:
+            return match.matches
+    return False
+
+
+def supply(observation: Observation, policy: Policy, leaving: frozenset[str]) -> list[Vacancy]:
+    """
+    What open pilots offer, in the order in which they get jobs; ``leaving`` are being cancelled and offer nothing.
+
+    A slot that was seen speaks for itself, whatever the phase: a pilot of an unseen site keeps an old one.
+    """
+    slots = newest_slots(observation)
+    ranked: list[tuple[tuple[int, int, str, int, str], Vacancy]] = []
+    for pilot in observation.pilots:
+        if pilot.phase in (PilotPhase.ENDED, PilotPhase.ENDING) or pilot.pilot_id in leaving:
+            continue
+        slot = slots.get(pilot.pilot_id)
+        vacancy = _of_slot(pilot, slot, observation.now_s) if slot else _of_record(pilot, observation, policy)
+        if vacancy is not None:
+            rank = 0 if slot else _RANK[pilot.phase]
+            ranked.append(((rank, *by_age(pilot)), vacancy))
+    ranked.sort(key=lambda pair: pair[0])
+    return [vacancy for _, vacancy in ranked]
+
+
+def by_age(pilot: PilotRecord) -> tuple[int, str, int, str]:
+    """Sort key: oldest first; pilots of one cycle in the order in which the plan placed them."""
+    parts = split_pilot_id(pilot.pilot_id)
+    return pilot.intended_s, pilot.cycle, parts[3] if parts else 0, pilot.pilot_id
+
+
+def newest_slots(observation: Observation) -> Mapping[str, Slot]:
+    """The slot of each pilot; of two under one name the one that started last."""
+    if not isinstance(observation.slots, SlotsSeen):
+        return {}
+    ordered = sorted(observation.slots.slots, key=lambda slot: (slot.started_s or 0, slot.name))
+    return {slot.pilot_id: slot for slot in ordered}
+
+
+def absorb(
+    bucket: Bucket, jobs: int, vacancies: Iterable[Vacancy], table: MatchTable, lifetimes: Lifetimes
+) -> dict[str, tuple[int, int]]:
+    """Give the bucket's jobs to the vacancies, in their order: jobs by site, to running and to other pilots."""
+    given: dict[str, tuple[int, int]] = {}
+    answers: dict[tuple[str, ...], bool] = {}
+    for vacancy in vacancies:
+        if jobs <= 0:
+            break
+        if vacancy.cores <= 0:
+            continue
+        keys = vacancy.slot_keys
+        if keys not in answers:
+            answers[keys] = matches(bucket, keys, table)
+        if not answers[keys]:
+            continue
+        taken = min(jobs, fits(vacancy, bucket, lifetimes))
+        if taken <= 0:
+            continue
+        vacancy.take(bucket, taken)
+        jobs -= taken
+        running, waiting = given.get(vacancy.site, (0, 0))
+        given[vacancy.site] = (running + taken, waiting) if vacancy.running else (running, waiting + taken)
+    return given
+
+
+def _of_slot(pilot: PilotRecord, slot: Slot, now_s: float) -> Vacancy | None:
+    """What a seen slot has free; a busy one is taken to have no GPU left, since its ad does not say which are used."""
+    if not slot.accepting:
+        return None
+    return Vacancy(
+        pilot_id=pilot.pilot_id,
+        site=pilot.offer.site,
+        slot_keys=(f"pilot:{pilot.pilot_id}", f"offer:{pilot.offer.site}"),
+        running=True,
+        cores=slot.cores - slot.busy_cores,
+        memory_mib=slot.memory_mib - slot.busy_memory_mib,
+        disk_mib=slot.disk_mib - slot.busy_disk_mib,
+        gpus=0 if slot.busy_cores else pilot.offer.shape.gpus,
+        life_s=_end_s(pilot, slot, now_s) - now_s,
+    )
+
+
+def _of_record(pilot: PilotRecord, observation: Observation, policy: Policy) -> Vacancy | None:
+    """What a pilot without a slot in the pool will offer, or may still offer if only its ad was lost."""
+    vacancy = new_vacancy(pilot.pilot_id, pilot.offer.site, pilot.offer.shape)
+    if pilot.phase not in (PilotPhase.IDLE, PilotPhase.BUSY):
+        # A cancel that is on its way takes a waiting pilot out; should it have started, its phase will say so.
+        return None if pilot.phase is PilotPhase.PENDING and pilot.cancel_intended_s is not None else vacancy
+    seen_s = pilot.slot_seen_s
+    if not isinstance(observation.slots, SlotsSeen) or seen_s is None:
+        return None
+    if observation.now_s - seen_s > policy.ads_max_age_s:
+        return None
+    vacancy.running = True
+    vacancy.life_s = _end_s(pilot, None, observation.now_s) - observation.now_s
+    return vacancy
+
+
+def _end_s(pilot: PilotRecord, slot: Slot | None, now_s: float) -> float:
+    """When a joined pilot stops by itself: its own word, else from its start, else as if it had just started."""
+    if slot is not None and slot.to_die_s is not None:
+        return slot.to_die_s
+    started_s = pilot.started_s if slot is None or slot.started_s is None else slot.started_s
+    start_s = now_s if started_s is None else started_s
+    return start_s + new_life_s(pilot.offer.shape)
