@@ -117,6 +117,7 @@ MAX_NUM_DEFAULT_LOG = 1
 # A wrapper tells a payload that Slurm has killed from one that has ended; see payload.sh.
 USER_JOB_WRAPPER = $(LOCAL_DIR)/payload.sh
 JOB_INHERITS_STARTER_ENVIRONMENT = False
+STARTER_JOB_ENVIRONMENT = "PATH=/usr/local/bin:/usr/bin:/bin"
 
 # Start at once and be seen soon: the plugins in Python, Java and benchmarks cost most of a second.
 FILETRANSFER_PLUGINS = $(LIBEXEC)/curl_plugin, $(LIBEXEC)/data_plugin

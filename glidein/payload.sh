@@ -41,8 +41,10 @@ main() {
     /bin/rm -f "$status"
 
     if [ "$word" = ExecFailed: ]; then
-        [ -z "$_CONDOR_WRAPPER_ERROR_FILE" ] || echo "cannot run $1: errno $raw" >"$_CONDOR_WRAPPER_ERROR_FILE"
-        exit 1
+        # As a shell would. HTCondor's own file for a wrapper's errors makes 25.14.1 restart the job without end.
+        echo "pilot: cannot run $1: errno $raw" >&2
+        [ "$raw" != 2 ] || exit 127
+        exit 126
     fi
     raw=${raw:-15} # the guard itself was killed, before it could write
     if [ "$raw" != 0 ] || [ -n "$told" ]; then

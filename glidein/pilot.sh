@@ -84,6 +84,7 @@ configure() {
     for dir in tokens.d passwords.d log lock run spool execute sock; do
         mkdir -m 700 "$scratch/$dir" || finish no_scratch "cannot make $dir"
     done
+    chmod 755 "$scratch/execute" # HTCondor asks for it; its parent is ours alone
     cp "$spool/payload.sh" "$scratch/payload.sh" && chmod 700 "$scratch/payload.sh" &&
         cp "$spool/token" "$scratch/tokens.d/pilot" && chmod 600 "$scratch/tokens.d/pilot" &&
         {
@@ -112,14 +113,19 @@ nap() { # interruptible: a trap runs only between commands or in wait
     wait $!
 }
 
-joined() { # the collector's broker has given this startd a name: it took our token, and the pool can reach us
+joined() { # the collector's broker has named this startd, so it took our token and the pool can reach us, and
+    # the collector has not refused our ad: it does so without a word, by closing the connection (25.14.1)
     [ -r "$scratch/log/.startd_address" ] && read -r address <"$scratch/log/.startd_address" || return 1
-    case $address in *CCBID=*) return 0 ;; esac
-    return 1
+    case $address in *CCBID=*) ;; *) return 1 ;; esac
+    grep -q "Initial update sent to collector" "$scratch/log/StartLog" || return 1
+    count=$(grep -c "Socket closed when trying to write .* to collector" "$scratch/log/StartLog")
+    [ "$count" = "$refusals" ] || { refusals=$count quiet_from=$((now + 40)); }
+    [ -n "$quiet_from" ] || quiet_from=$((now + 4)) # a second ad follows the first within 2 s
+    [ "$now" -ge "$quiet_from" ]
 }
 
 watch_master() { # until it has ended; sets why
-    quit='' killed=''
+    quit='' killed='' refusals=0 quiet_from=''
     while kill -0 "$master" 2>/dev/null; do
         now=$(date +%s)
         if [ -z "$joined_at" ] && joined; then
@@ -151,6 +157,7 @@ watch_master() { # until it has ended; sets why
     status=$?
     if [ -n "$why" ]; then
         detail="condor_master ended with $status"
+        [ $why$refusals = not_joined0 ] || [ $why != not_joined ] || detail="the collector refuses our ad; $detail"
     elif [ -z "$joined_at" ]; then
         why=condor_failed detail="condor_master ended with $status before it joined"
     elif grep -q "No resources have been claimed for" "$scratch"/log/StartLog* 2>/dev/null; then
