@@ -1,0 +1,384 @@
+"""
+One Slurm site behind a shell: looks, submits, cancels and cleans up, each with a fixed number of remote commands.
+
+Knows nothing of transport (:mod:`factory.sites.shell`) and nothing of texts (:mod:`factory.sites.texts`).
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import assert_never
+
+from config.names import PILOT_ID
+from factory.sites import scripts, texts
+from factory.sites.contract import (
+    CancelOutcome,
+    FinalSeen,
+    FinalUnseen,
+    KnownPilot,
+    NotSent,
+    SiteSeen,
+    SiteSight,
+    SiteUnseen,
+    SubmitOutcome,
+    SubmitRequest,
+    Uncertain,
+)
+from factory.sites.scripts import Answer
+from factory.sites.shell import Outcome, Script, Shell, ShellResult
+from factory.sites.texts import Unreadable
+from glidein.model import BatchRecord, EndReport, PilotId
+
+BUNDLES_DIR = ".aerotow/bundles"
+"""Below the home of the site's account; a bundle there is named by its sha256."""
+LIST_MAX_CHARACTERS = 60_000
+"""Of job ids or names in one sacct; Linux takes 131,072 bytes in one argument."""
+SINCE_SLACK_S = 900
+"""sacct is asked for names from this long before the oldest intent: clocks differ."""
+CLOCK_TOLERANCE_S = 60
+DEADLINE_SLACK_S = 2.0
+_FILE_NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")
+_BATCH_ID = re.compile(r"^[0-9]{1,12}$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlurmSettings:
+    """What a site needs to know of the configuration; times in seconds."""
+
+    site: str
+    instance: str
+    bundle_path: Path
+    bundle_sha256: str
+    command_timeout_s: float
+    transfer_timeout_s: float = 600.0
+    """For the bundle, tens of megabytes over a slow line."""
+
+
+def bundle_name(sha256: str) -> str:
+    """Where the bundle lies at a site, below the home directory."""
+    return f"{BUNDLES_DIR}/{sha256}.tar.gz"
+
+
+class SlurmSite:
+    """A Slurm cluster; implements :class:`factory.sites.contract.Site`. ``clock`` gives epoch seconds."""
+
+    def __init__(
+        self, settings: SlurmSettings, shell: Shell, *, clock: Callable[[], float], nonce: Callable[[], str]
+    ) -> None:
+        self._settings = settings
+        self._shell = shell
+        self._clock = clock
+        self._nonce = nonce
+        self._offset_s = 0.0
+        """The site's clock minus ours, at the least; see :meth:`_run`."""
+        self._bundle_there: int | None = None
+        """The connection on which the bundle was found or put."""
+
+    @property
+    def name(self) -> str:
+        """The site's name in the configuration."""
+        return self._settings.site
+
+    def look(self, known: tuple[KnownPilot, ...], *, now_s: float) -> SiteSight:
+        """Live jobs, final records of the known pilots that are not live, and end reports: one remote command."""
+        nonce = self._nonce()
+        result, answer = self._run(scripts.LOOK, look_orders(known, now_s=now_s), nonce=nonce)
+        problem = _incomplete(result, answer)
+        if problem:
+            return SiteUnseen(site=self.name, taken_s=now_s, reason=problem)
+        queue = answer.section("squeue")
+        spools = answer.section("spools")
+        if queue is None or spools is None or spools.status != 0:
+            why = texts.essence(spools.stderr) if spools else "a part of the answer is missing"
+            return SiteUnseen(site=self.name, taken_s=now_s, reason=f"spool directories: {why}")
+        live = texts.parse_squeue(queue.stdout, queue.stderr, queue.status, nonce=nonce)
+        if isinstance(live, Unreadable):
+            return SiteUnseen(site=self.name, taken_s=now_s, reason=live.reason)
+        ours = tuple(sorted(record for record in live if self._is_ours(record.name)))
+        reports, unreadable = _reports(answer)
+        return SiteSeen(
+            site=self.name,
+            taken_s=now_s,
+            live=ours,
+            final=final_records(answer, known, ours),
+            reports=reports,
+            unreadable_reports=unreadable,
+            spools=tuple(sorted(name for name in spools.stdout.splitlines() if self._is_ours(name))),
+            clock_offset_s=self._offset_s,
+        )
+
+    def prepare(self) -> str:
+        """Put the bundle at the site if it is not there with the right sha256; the problem, or empty."""
+        if self._bundle_there is not None and self._bundle_there == self._shell.connection:
+            return ""
+        sha256 = self._settings.bundle_sha256
+        timeout_s = self._settings.transfer_timeout_s
+        result, answer = self._run(scripts.BUNDLE_CHECK, f"{sha256}\n".encode())
+        section = answer.section("bundle")
+        if _incomplete(result, answer) or section is None or section.status != 0:
+            return f"bundle: {_problem(result, answer, 'bundle')}"
+        if section.stdout.split()[:1] != [sha256]:
+            try:
+                content = self._settings.bundle_path.read_bytes()
+            except OSError as error:
+                return f"bundle: {self._settings.bundle_path}: {error.strerror}"
+            result, answer = self._run(scripts.BUNDLE_PUT, f"{sha256}\n".encode() + content, timeout_s=timeout_s)
+            problem = _problem(result, answer, "bundle")
+            if problem:
+                return f"bundle: {problem}"
+        self._bundle_there = self._shell.connection
+        return ""
+
+    def submit(self, requests: tuple[SubmitRequest, ...], *, deadline_s: float) -> tuple[SubmitOutcome, ...]:
+        """
+        Upload the spool directories, then submit each; one outcome for each request, in their order.
+
+        Two remote commands however many requests. sbatch reads the script from a file that is there as a whole: from
+        a stream that is cut off it takes what came and submits that (measured).
+        """
+        if not requests:
+            return ()
+        for request in requests:
+            assert self._is_ours(request.pilot_id), request.pilot_id
+            assert all(_FILE_NAME.match(name) for name, _ in request.files), request.pilot_id
+        left_s = deadline_s - self._clock() - scripts.SBATCH_MIN_S
+        if left_s <= 0:
+            return tuple(_not_sent(requests, "the deadline had passed"))
+        timeout_s = min(left_s, self._settings.transfer_timeout_s)
+        result, answer = self._run(scripts.UPLOAD, spool_archive(requests), timeout_s=timeout_s)
+        problem = _problem(result, answer, "upload")
+        if problem:
+            return tuple(_not_sent(requests, f"upload: {problem}"))
+        left_s = deadline_s - self._clock()
+        if left_s < scripts.SBATCH_MIN_S:
+            return tuple(_not_sent(requests, "the deadline passed during the upload"))
+        orders = submit_orders(requests, limit_s=int(deadline_s + self._offset_s))
+        result, answer = self._run(scripts.SUBMIT, orders, timeout_s=left_s + DEADLINE_SLACK_S)
+        if result.outcome is Outcome.NOT_CONNECTED:
+            return tuple(_not_sent(requests, _incomplete(result, answer)))
+        return tuple(self._outcome(request.pilot_id, result, answer) for request in requests)
+
+    def cancel(self, pilots: tuple[KnownPilot, ...]) -> CancelOutcome:
+        """Cancel those that still wait; one that has started meanwhile is left alone where the version can tell."""
+        result, answer = self._run(scripts.CANCEL, cancel_orders(pilots))
+        sections = {section.name: section for section in answer.sections}
+        sent: list[PilotId] = []
+        problems: list[str] = []
+        incomplete = _incomplete(result, answer)
+        if incomplete:
+            problems.append(incomplete)
+        for pilot in pilots:
+            section = sections.get(f"scancel:{pilot.pilot_id}")
+            if section is not None and section.status == 0:
+                sent.append(pilot.pilot_id)
+            elif section is not None:
+                problems.append(f"scancel: {texts.essence(section.stderr, status=section.status)}")
+        return CancelOutcome(site=self.name, sent=tuple(sent), problem="; ".join(dict.fromkeys(problems)))
+
+    def forget(self, pilots: tuple[PilotId, ...]) -> str:
+        """Remove the spool directories of ended pilots; the problem, or empty."""
+        foreign = [pilot_id for pilot_id in pilots if not self._is_ours(pilot_id)]
+        if foreign:
+            return f"no pilots of {self._settings.instance} at {self.name}: {', '.join(foreign)}"
+        orders = "".join(f"spool {pilot_id}\n" for pilot_id in pilots) + "end\n"
+        result, answer = self._run(scripts.FORGET, orders.encode())
+        problems = [_incomplete(result, answer)]
+        problems += [texts.essence(section.stderr) for section in answer.sections if section.status != 0]
+        return "; ".join(dict.fromkeys(problem for problem in problems if problem))
+
+    def close(self) -> None:
+        """End the connection."""
+        self._shell.close()
+
+    def _is_ours(self, name: str) -> bool:
+        """Whether a job or directory is a pilot of our instance at this site, and not of another entry or factory."""
+        return texts.ours(name, instance=self._settings.instance, site=self.name)
+
+    def _run(
+        self, text: str, data: bytes, *, nonce: str | None = None, timeout_s: float | None = None
+    ) -> tuple[ShellResult, Answer]:
+        """
+        Run a script with its data and take the output apart; measure the site's clock on the way.
+
+        The site read its clock before we have its answer, so site minus ours is at least what we see now; with the
+        least possible offset a deadline is never later there than here.
+        """
+        mark = nonce or self._nonce()
+        timeout_s = self._settings.command_timeout_s if timeout_s is None else timeout_s
+        header = f"{mark}\n{self._settings.instance}\n".encode()
+        result = self._shell.run(Script(text=text, data=header + data, timeout_s=max(timeout_s, 1.0)))
+        answer = parse_result(result, mark)
+        if answer.clock_s is not None:
+            self._offset_s = answer.clock_s - self._clock()
+        return result, answer
+
+    def _outcome(self, pilot_id: PilotId, result: ShellResult, answer: Answer) -> SubmitOutcome:
+        """What became of one request of a submission that was sent, whole or in part."""
+        section = answer.section(f"sbatch:{pilot_id}")
+        if section is not None:
+            return texts.parse_sbatch(pilot_id, section.stdout, section.stderr, section.status)
+        if ("late", pilot_id) in answer.marks:
+            ahead = "" if abs(self._offset_s) < CLOCK_TOLERANCE_S else f" (its clock is {self._offset_s:+.0f} s off)"
+            return NotSent(pilot_id=pilot_id, reason=f"the deadline passed before sbatch could run{ahead}")
+        if ("missing", pilot_id) in answer.marks:
+            return NotSent(pilot_id=pilot_id, reason="its spool directory is gone")
+        reason = _incomplete(result, answer) or "the answer says nothing of it"
+        return Uncertain(pilot_id=pilot_id, reason=reason)
+
+
+def parse_result(result: ShellResult, nonce: str) -> Answer:
+    """The answer in what a shell brought back, as far as it came."""
+    return scripts.parse_answer(result.stdout.decode(errors="replace"), result.stderr.decode(errors="replace"), nonce)
+
+
+def look_orders(known: tuple[KnownPilot, ...], *, now_s: float) -> bytes:
+    """Orders of the look: the queue, then accounting for what the ledger knows, then spools and end reports."""
+    for pilot in known:
+        assert PILOT_ID.match(pilot.pilot_id), pilot.pilot_id
+        assert pilot.batch_id is None or _BATCH_ID.match(pilot.batch_id), pilot.batch_id
+    ids = [pilot.batch_id for pilot in known if pilot.batch_id is not None]
+    unnumbered = [pilot for pilot in known if pilot.batch_id is None]
+    lines = ["squeue"]
+    lines += [f"jobs {chunk}" for chunk in _chunks(ids)]
+    if unnumbered:
+        since_s = max(int(now_s) - min(pilot.intended_s for pilot in unnumbered), 0) + SINCE_SLACK_S
+        lines += [f"names {since_s} {chunk}" for chunk in _chunks(pilot.pilot_id for pilot in unnumbered)]
+    lines += ["spools", *(f"report {pilot.pilot_id}" for pilot in known), "end"]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def submit_orders(requests: tuple[SubmitRequest, ...], *, limit_s: int) -> bytes:
+    """Orders of the submission; ``limit_s`` is the deadline by the site's clock."""
+    lines = [f"limit {limit_s}"]
+    for request in requests:
+        lines += [f"option {option}" for option in texts.sbatch_options(request.pilot_id, request.offer)]
+        lines.append(f"submit {request.pilot_id}")
+    assert not any("\n" in line for line in lines)
+    return ("\n".join([*lines, "end"]) + "\n").encode()
+
+
+def cancel_orders(pilots: tuple[KnownPilot, ...]) -> bytes:
+    """Orders of the cancellation: by job id and name together where the id is known, else by name."""
+    lines: list[str] = []
+    for pilot in pilots:
+        assert PILOT_ID.match(pilot.pilot_id), pilot.pilot_id
+        assert pilot.batch_id is None or _BATCH_ID.match(pilot.batch_id), pilot.batch_id
+        lines.append(f"job {pilot.batch_id} {pilot.pilot_id}" if pilot.batch_id else f"name {pilot.pilot_id}")
+    return ("\n".join([*lines, "end"]) + "\n").encode()
+
+
+def spool_archive(requests: tuple[SubmitRequest, ...]) -> bytes:
+    """One tar of all spool directories, only for their owner; the last member says that nothing is missing."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for request in requests:
+            directory = tarfile.TarInfo(request.pilot_id)
+            directory.type, directory.mode = tarfile.DIRTYPE, 0o700
+            archive.addfile(directory)
+            for name, content in request.files:
+                member = tarfile.TarInfo(f"{request.pilot_id}/{name}")
+                member.size, member.mode = len(content), 0o700 if name.endswith(".sh") else 0o600
+                archive.addfile(member, io.BytesIO(content))
+        archive.addfile(tarfile.TarInfo(".complete"))
+    return buffer.getvalue()
+
+
+def final_records(
+    answer: Answer, known: tuple[KnownPilot, ...], live: tuple[BatchRecord, ...]
+) -> FinalSeen | FinalUnseen:
+    """What accounting says of the known pilots that are not live; one unreadable part makes all of it unseen."""
+    still_live = {record.name for record in live if not record.state.is_final}
+    wanted = {pilot.pilot_id: pilot.batch_id for pilot in known if pilot.pilot_id not in still_live}
+    records: list[BatchRecord] = []
+    for section in answer.sections:
+        if section.name != "sacct":
+            continue
+        read = texts.parse_sacct(section.stdout, section.stderr, section.status)
+        match read:
+            case Unreadable():
+                return FinalUnseen(reason=read.reason)
+            case tuple():
+                # A job id may be another job's by now (Slurm starts anew, or reaches MaxJobId): the name decides.
+                records += (
+                    record for record in read if record.name in wanted and wanted[record.name] in (None, record.job_id)
+                )
+            case _ as never:
+                assert_never(never)
+    return FinalSeen(records=tuple(sorted(records)))
+
+
+def _reports(answer: Answer) -> tuple[tuple[EndReport, ...], tuple[PilotId, ...]]:
+    """End reports that were there, and the pilots whose report cannot be read."""
+    reports: list[EndReport] = []
+    unreadable: list[PilotId] = []
+    for section in answer.sections:
+        word, _, pilot_id = section.name.partition(":")
+        if word != "report":
+            continue
+        read = texts.parse_report(pilot_id, section.stdout)
+        if isinstance(read, Unreadable) or section.status != 0 or len(section.stdout) > scripts.REPORT_MAX_BYTES:
+            unreadable.append(pilot_id)
+        else:
+            reports.append(read)
+    return tuple(sorted(reports)), tuple(sorted(unreadable))
+
+
+def _incomplete(result: ShellResult, answer: Answer) -> str:
+    """Why a script's answer is not whole, or empty when it is."""
+    stuck = next((f" (in {section.name})" for section in answer.sections if section.status is None), "")
+    match result.outcome:
+        case Outcome.NOT_CONNECTED:
+            return f"no connection: {_unmarked(result)}"
+        case Outcome.CONNECTION_LOST:
+            return f"connection lost{stuck}: {_unmarked(result)}"
+        case Outcome.TIMED_OUT:
+            return f"no answer in time{stuck}"
+        case Outcome.TOO_MUCH:
+            return f"the answer was longer than any answer of ours{stuck}"
+        case Outcome.ANSWERED:
+            if answer.ended:
+                return ""
+            return (
+                f"the answer was cut short{stuck}"
+                if answer.clock_s is not None
+                else f"no answer of ours: {_unmarked(result)}"
+            )
+        case _ as never:
+            assert_never(never)
+
+
+def _unmarked(result: ShellResult) -> str:
+    """The words of an answer without our markers, for people."""
+    lines = (result.stderr + b"\n" + result.stdout).decode(errors="replace").splitlines()
+    return texts.essence("\n".join(line for line in lines if not line.startswith("@")), status=result.status)
+
+
+def _problem(result: ShellResult, answer: Answer, name: str) -> str:
+    """Why a script with one section did not do its work, or empty when it did."""
+    incomplete = _incomplete(result, answer)
+    section = answer.section(name)
+    if incomplete or section is None:
+        return incomplete or "a part of the answer is missing"
+    return "" if section.status == 0 else texts.essence(section.stderr, status=section.status)
+
+
+def _not_sent(requests: tuple[SubmitRequest, ...], reason: str) -> Iterator[SubmitOutcome]:
+    for request in requests:
+        yield NotSent(pilot_id=request.pilot_id, reason=reason)
+
+
+def _chunks(words: Iterable[str]) -> Iterator[str]:
+    """Comma lists of the words, each short enough for one argument."""
+    chunk = ""
+    for word in words:
+        if chunk and len(chunk) + len(word) >= LIST_MAX_CHARACTERS:
+            yield chunk
+            chunk = ""
+        chunk = f"{chunk},{word}" if chunk else word
+    if chunk:
+        yield chunk
