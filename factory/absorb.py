@@ -6,7 +6,7 @@ Vacancies are the one thing here that changes in place: thousands of buckets pou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from accounting.model import PilotRecord
@@ -14,7 +14,7 @@ from config.names import split_pilot_id
 from factory.model import Observation, Policy
 from glidein.model import Lifetimes, PilotPhase, Shape
 from glidein.start import slot_memory_mib, to_die_s
-from overlay.model import Bucket, MatchTable, Slot, SlotsSeen
+from overlay.model import Bucket, MatchTable, Slot, Slots, SlotsSeen
 
 _RANK = {
     PilotPhase.IDLE: 0,
@@ -119,7 +119,7 @@ def supply(observation: Observation, policy: Policy, leaving: frozenset[str]) ->
 
     A slot that was seen speaks for itself, whatever the phase: a pilot of an unseen site keeps an old one.
     """
-    slots = newest_slots(observation)
+    slots = slots_by_pilot(observation.slots)
     ranked: list[tuple[tuple[int, int, str, int, str], Vacancy]] = []
     for pilot in observation.pilots:
         if pilot.phase in (PilotPhase.ENDED, PilotPhase.ENDING) or pilot.pilot_id in leaving:
@@ -139,12 +139,11 @@ def by_age(pilot: PilotRecord) -> tuple[int, str, int, str]:
     return pilot.intended_s, pilot.cycle, parts[3] if parts else 0, pilot.pilot_id
 
 
-def newest_slots(observation: Observation) -> Mapping[str, Slot]:
-    """The slot of each pilot; of two under one name the one that started last."""
-    if not isinstance(observation.slots, SlotsSeen):
+def slots_by_pilot(slots: Slots) -> dict[str, Slot]:
+    """The slot of each pilot; of two under one name the one that started last. None are known of an unseen pool."""
+    if not isinstance(slots, SlotsSeen):
         return {}
-    ordered = sorted(observation.slots.slots, key=lambda slot: (slot.started_s or 0, slot.name))
-    return {slot.pilot_id: slot for slot in ordered}
+    return {slot.pilot_id: slot for slot in sorted(slots.slots, key=lambda slot: (slot.started_s or 0, slot.name))}
 
 
 def absorb(

@@ -85,15 +85,15 @@ def limit_words(limit: Limit, site: SiteRoom, room_now: Room) -> str:
     asked_all = f", {room_now.new} asked for in this cycle" if room_now.new else ""
     match limit:
         case "max_pending":
-            return f"max_pending {site.policy.max_pending} of site {name} ({site.pending} waiting now{asked})"
+            return f"max_pending of site {name} ({site.pending} waiting now{asked}, limit {site.policy.max_pending})"
         case "max_pilots":
-            return f"max_pilots {site.policy.max_pilots} of site {name} ({site.open} open now{asked})"
+            return f"max_pilots of site {name} ({site.open} open now{asked}, limit {site.policy.max_pilots})"
         case "total_pilots":
-            return f"max_pilots {room_now.max_pilots} of all sites ({room_now.open} open now{asked_all})"
+            return f"max_pilots of all sites ({room_now.open} open now{asked_all}, limit {room_now.max_pilots})"
         case "cycle_limit":
-            return f"max_submits_per_cycle {room_now.max_submits_per_cycle}"
+            return f"max_submits_per_cycle ({room_now.new} asked for in this cycle)"
         case "breaker":
-            return f"the breaker of site {name}, which lets {site.trials} through until one is seen to work"
+            return f"the breaker of site {name}, which lets {site.trials} through until its pilots are seen to work"
 
 
 def _limits(site: SiteRoom, room_now: Room) -> tuple[tuple[Limit, int], ...]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 
 from accounting.model import CancelIntent, PilotRecord
-from factory.absorb import Vacancy, absorb, by_age, fits, matches, new_vacancy, newest_slots, size, supply
+from factory.absorb import Vacancy, absorb, by_age, fits, matches, new_vacancy, size, slots_by_pilot, supply
 from factory.caps import allowance, breakers, room, take
 from factory.model import (
     Absorbed,
@@ -131,7 +131,7 @@ def _emptiest(able: frozenset[str], room_now: Room) -> SitePolicy | None:
 def _may_cancel(observation: Observation) -> list[PilotRecord]:
     """Pilots that still wait at a site that was seen, by everything that is known, and are not being cancelled."""
     seen = {sight.site for sight in observation.sites if isinstance(sight, SiteSeen)}
-    joined = newest_slots(observation)
+    joined = slots_by_pilot(observation.slots)
     return [
         pilot
         for pilot in observation.pilots

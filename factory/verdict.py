@@ -1,0 +1,126 @@
+"""Why pilots were or were not asked for: read from the planner's own steps, so that it cannot tell another story."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from factory.absorb import need_s, new_life_s
+from factory.caps import binding, limit_words
+from factory.model import Decision, Observation, Placed, Policy, Reason, SitePolicy, SiteRoom, Verdict
+from factory.plan import decide, jobs_per_pilot
+from glidein.model import Lifetimes
+from glidein.start import slot_memory_mib
+from overlay.model import Bucket, FailedClause, MatchTable
+
+
+def verdicts(observation: Observation, match_table: MatchTable, policy: Policy, bucket_key: str) -> tuple[Verdict, ...]:
+    """
+    One verdict for each configured site, sorted by site.
+
+    KeyError for a bucket that is not in the observation, which is the caller's bug.
+    """
+    return verdicts_of(decide(observation, match_table, policy), match_table, policy, bucket_key)
+
+
+def verdicts_of(decision: Decision, match_table: MatchTable, policy: Policy, bucket_key: str) -> tuple[Verdict, ...]:
+    """The same from a decision that is at hand."""
+    placed = decision.placed[bucket_key]
+    return tuple(_verdict(placed, site, match_table, policy) for site in placed.room.sites)
+
+
+def _verdict(placed: Placed, site: SiteRoom, table: MatchTable, policy: Policy) -> Verdict:
+    """What became of one bucket at one site."""
+    name = site.policy.name
+    bucket = placed.bucket
+    here = {absorbed.site: absorbed for absorbed in placed.absorbed}.get(name)
+    granted = next((submit.count for submit in placed.granted if submit.site == name), 0)
+    per_pilot = jobs_per_pilot(bucket, site.policy, table, policy.lifetimes)
+    wanted = -(-placed.rest // per_pilot) if per_pilot else 0
+    reasons = [*_misfits(bucket, site.policy, table, policy.lifetimes)] if per_pilot == 0 else []
+    if placed.rest < bucket.jobs:
+        reasons.append(_absorbed(placed))
+    if granted < wanted:
+        reasons.extend(_held_back(placed, site, wanted=wanted, granted=granted))
+    return Verdict(
+        bucket=bucket.key,
+        site=name,
+        absorbed_running=here.running if here else 0,
+        absorbed_waiting=here.waiting if here else 0,
+        wanted=wanted,
+        granted=granted,
+        reasons=tuple(reasons),
+    )
+
+
+def _misfits(bucket: Bucket, site: SitePolicy, table: MatchTable, lifetimes: Lifetimes) -> tuple[Reason, ...]:
+    """Why no pilot of the site can run the bucket's jobs, at any time."""
+    reasons = []
+    match = table.matches.get((bucket.key, f"offer:{site.name}"))
+    if match is None:
+        text = f"the job was not compared with a pilot of site {site.name}"
+        reasons.append(Reason(code="requirements", text=text))
+    elif not match.matches:
+        clauses = "; ".join(map(_clause_words, match.failed)) or "the match failed as a whole"
+        owner = "job" if all(failed.owner == "job" for failed in match.failed) else "site"
+        text = f"the job and a pilot of site {site.name} do not accept each other: {clauses}"
+        reasons.append(Reason(code="requirements", text=text, owner=owner, failed=match.failed))
+    shape = site.offer.shape
+    has_and_needs = (
+        ("cores", shape.cores, max(1, bucket.cores)),
+        ("memory_mib", slot_memory_mib(shape), bucket.memory_mib),
+        ("disk_mib", shape.disk_mib, bucket.disk_mib),
+        ("gpus", shape.gpus, bucket.gpus),
+    )
+    short = [f"{name} {needs}, a pilot has {has}" for name, has, needs in has_and_needs if needs > 0 and has < needs]
+    if short:
+        text = f"the job is too large for site {site.name}: it asks for {'; '.join(short)}"
+        reasons.append(Reason(code="too_large", text=text, owner="job"))
+    if need_s(bucket, lifetimes) >= new_life_s(shape):
+        declared = "the default" if bucket.runtime_s is None else "declared"
+        runtime_s = need_s(bucket, lifetimes) - lifetimes.retire_margin_s
+        text = (
+            f"the job is too long for site {site.name}: {runtime_s} s run time ({declared}) and "
+            f"{lifetimes.retire_margin_s} s margin do not fit in the {new_life_s(shape)} s that a pilot works"
+        )
+        reasons.append(Reason(code="too_long", text=text, owner="job"))
+    return tuple(reasons)
+
+
+def _clause_words(failed: FailedClause) -> str:
+    """One failing clause with the values that it reads."""
+    values = ", ".join(f"{name} {value}" for name, value in failed.values)
+    return f"{failed.owner}'s {failed.text}" + (f" ({values})" if values else "")
+
+
+def _absorbed(placed: Placed) -> Reason:
+    """The jobs that need no new pilot."""
+    running = sum(absorbed.running for absorbed in placed.absorbed)
+    waiting = sum(absorbed.waiting for absorbed in placed.absorbed)
+    where = ", ".join(f"{absorbed.site} {absorbed.running + absorbed.waiting}" for absorbed in placed.absorbed)
+    text = (
+        f"{running + waiting} of {placed.bucket.jobs} jobs will be taken by pilots that are there: "
+        f"{running} by running ones, {waiting} by ones that start or wait ({where})"
+    )
+    return Reason(code="absorbed", text=text)
+
+
+def _held_back(placed: Placed, site: SiteRoom, *, wanted: int, granted: int) -> list[Reason]:
+    """Why a site that could run the jobs gets fewer pilots for them than it would need alone."""
+    room = placed.room
+    reasons = []
+    if room.frozen:
+        text = f"nothing is asked for anywhere: {room.frozen}"
+        reasons.append(Reason(code="slots_unseen", text=text, wanted=wanted, allowed=granted))
+    if site.block is not None:
+        reasons.append(replace(site.block, wanted=wanted, allowed=granted))
+    if reasons:
+        return reasons
+    for limit in binding(site, room):
+        text = f"capped from {wanted} to {granted} by {limit_words(limit, site, room)}"
+        reasons.append(Reason(code=limit, text=text, wanted=wanted, allowed=granted))
+    elsewhere = tuple(submit for submit in placed.granted if submit.site != site.policy.name)
+    if elsewhere:
+        where = ", ".join(f"{submit.count} at {submit.site}" for submit in elsewhere)
+        text = f"the jobs get new pilots elsewhere: {where}"
+        reasons.append(Reason(code="placed_elsewhere", text=text, wanted=wanted, allowed=granted))
+    return reasons
