@@ -29,6 +29,7 @@ finally:
 
 __all__ = [
     "ClassAd",
+    "ClassAdException",
     "ExprTree",
     "Value",
     "ad_line",
