@@ -4,25 +4,39 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import structlog
 
 from accounting.ledger import Ledger
-from accounting.model import PilotRecord
+from accounting.model import Lease, PilotRecord
 from config.names import cycle_id, pilot_id
 from factory import journal
 from factory.act import Render, cancel_waiting, forget_ended, prepare_sites, submit_intents
+from factory.breaker import outcomes_of
 from factory.crash import Crash
-from factory.model import Observation, Outcome, Plan, Policy, SiteOutcomes
+from factory.model import Observation, Plan, Policy, Reconciled
 from factory.observe import Looker, Pool, Sights
 from factory.plan import plan as make_plan
 from factory.reconcile import reconcile
-from factory.sites.contract import NotSent, Refused, Site, SiteSeen, SiteUnseen, SubmitOutcome, Submitted, Uncertain
+from factory.sites.contract import (
+    FinalSeen,
+    NotSent,
+    Refused,
+    Site,
+    SiteSeen,
+    SiteUnseen,
+    SubmitOutcome,
+    Submitted,
+    Uncertain,
+)
 from glidein.model import PilotPhase
 from overlay.model import DemandUnseen, MatchTable, SlotsUnseen
 
 log = structlog.get_logger()
+
+UNACCOUNTED_MAX = 200
+"""Ended pilots asked about in one cycle because sacct has not yet said what they cost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,13 +79,15 @@ class CycleSummary:
     """Sites where the bundle could not be put, with the reason."""
 
 
-def run_cycle(world: World, ledger: Ledger, looker: Looker, *, lease_holds: Callable[[], bool]) -> CycleSummary:
+def run_cycle(world: World, ledger: Ledger, looker: Looker, *, lease: Callable[[], Lease | None]) -> CycleSummary:
     """
     Do one whole cycle.
 
-    ``lease_holds`` is asked again right before effects, because a process that was stopped may have lost its lease.
+    ``lease`` gives the lease if it still holds. It is asked at the commit, and again right before effects, because a
+    process that was stopped meanwhile may have lost it.
 
     :raises LedgerUnavailable: the ledger cannot be read or written; then nothing was sent.
+    :raises LeaseLost: another factory acts for this instance; then nothing was sent.
     """
     now_s = world.clock()
     cycle = cycle_id(epoch_s=int(now_s), nonce=world.nonce())
@@ -82,11 +98,11 @@ def run_cycle(world: World, ledger: Ledger, looker: Looker, *, lease_holds: Call
     decided = make_plan(observation, world.match(observation, world.policy), world.policy)
     problems = prepare_sites(world.sites, (submit.site for submit in decided.submits))
     intents = intents_of(decided, world, now_s=world.clock(), leave_out=frozenset(problems))
-    commit(world, ledger, observation, decided, intents)
+    commit(world, ledger, observation, decided, intents, lease=lease())
     world.crash("committed")
     outcomes: tuple[SubmitOutcome, ...] = ()
     cancelled = 0
-    if lease_holds():
+    if lease() is not None:
         outcomes = submit_intents(world.sites, intents, render=world.render, crash=world.crash)
         settle_submissions(ledger, outcomes, now_s=world.clock())
         world.crash("settled")
@@ -105,78 +121,66 @@ def look(world: World, ledger: Ledger, looker: Looker) -> Sights:
         sites=world.sites,
         pool=world.pool,
         aps=world.aps,
-        pilots=ledger.open_pilots(world.instance),
+        pilots=(*ledger.open_pilots(world.instance), *ledger.unaccounted(world.instance, limit=UNACCOUNTED_MAX)),
         clock=world.clock,
     )
 
 
 def record(world: World, ledger: Ledger, sights: Sights, *, cycle: str, now_s: float) -> Observation:
     """Bring the ledger up to what was seen and give the observation that the decision is made from."""
-    observation, updates, adopted = observe(world, ledger, sights, cycle=cycle, now_s=now_s)
-    if adopted:
-        log.warning("pilots.adopted", pilots=[pilot.pilot_id for pilot in adopted])
-        ledger.adopt(adopted, now_s)
-    ledger.record_observed(updates, now_s)
-    for pilot in updates:
-        if pilot.phase is PilotPhase.ENDED and pilot.end_reason is not None:
-            log.info("pilot.ended", pilot_id=pilot.pilot_id, reason=pilot.end_reason.value, detail=pilot.detail)
-    return replace(observation, outcomes=outcomes_of(ledger.outcomes(world.instance)))
-
-
-def observe(
-    world: World, ledger: Ledger, sights: Sights, *, cycle: str, now_s: float
-) -> tuple[Observation, tuple[PilotRecord, ...], tuple[PilotRecord, ...]]:
-    """The observation, the pilots whose record changed, and those to adopt; writes nothing."""
     known = ledger.open_pilots(world.instance)
-    reconciled = reconcile(
-        pilots=known,
-        sights=sights.sites,
-        slots=sights.slots,
-        now_s=now_s,
-        instance=world.instance,
-        policy=world.policy,
-    )
+    reconciled = reconcile(known, sights.sites, sights.slots, now_s=now_s, instance=world.instance, policy=world.policy)
     before = {pilot.pilot_id: pilot for pilot in known}
-    updates = tuple(pilot for pilot in reconciled.pilots if before.get(pilot.pilot_id) != pilot)
-    living = (*reconciled.pilots, *reconciled.adopted)
-    observation = Observation(
+    updates = tuple(pilot for pilot in reconciled.pilots if before[pilot.pilot_id] != pilot)
+    if reconciled.adopted:
+        ledger.adopt(reconciled.adopted, now_s)
+    ledger.record_observed((*updates, *accounted(ledger.unaccounted(world.instance), sights)), now_s)
+    _log_changes(reconciled, updates, before)
+    return observation_of(world, ledger, sights, reconciled, cycle=cycle, now_s=now_s)
+
+
+def observation_of(
+    world: World, ledger: Ledger, sights: Sights, reconciled: Reconciled, *, cycle: str, now_s: float
+) -> Observation:
+    """Everything that the decision is made from; reads the ledger, writes nothing."""
+    return Observation(
         cycle=cycle,
         now_s=now_s,
         sites=sights.sites,
         slots=sights.slots,
         demands=sights.demands,
-        pilots=tuple(
-            sorted((pilot for pilot in living if pilot.phase is not PilotPhase.ENDED), key=lambda pilot: pilot.pilot_id)
-        ),
+        pilots=reconciled.open_pilots,
         outcomes=outcomes_of(ledger.outcomes(world.instance)),
         stops=ledger.stops(),
     )
-    return observation, updates, reconciled.adopted
 
 
-def outcomes_of(pilots: tuple[PilotRecord, ...]) -> tuple[SiteOutcomes, ...]:
-    """The recent past of each site as the breaker reads it, oldest first."""
-    by_site: dict[str, list[Outcome]] = defaultdict(list)
-    for pilot in pilots:
-        at_s = pilot.joined_s if pilot.ended_s is None else pilot.ended_s
-        if at_s is None:
-            continue
-        ran_s = None if pilot.started_s is None or pilot.ended_s is None else pilot.ended_s - pilot.started_s
-        by_site[pilot.offer.site].append(
-            Outcome(
-                at_s=at_s,
-                pilot_id=pilot.pilot_id,
-                joined=pilot.joined_s is not None,
-                reason=pilot.end_reason,
-                ran_s=ran_s,
-                jobs=pilot.jobs,
-                detail=pilot.detail,
-            )
-        )
-    return tuple(
-        SiteOutcomes(site=site, outcomes=tuple(sorted(of_site, key=lambda one: (one.at_s, one.pilot_id))))
-        for site, of_site in sorted(by_site.items())
-    )
+def _log_changes(reconciled: Reconciled, updates: tuple[PilotRecord, ...], before: dict[str, PilotRecord]) -> None:
+    """Events of what was seen."""
+    for pilot in reconciled.adopted:
+        log.warning("pilot.adopted", pilot_id=pilot.pilot_id, batch_id=pilot.batch_id)
+    for alarm in reconciled.alarms:
+        log.warning("pilots.alarm", problem=alarm)
+    for pilot in updates:
+        if pilot.joined_s is not None and before[pilot.pilot_id].joined_s is None:
+            log.info("pilot.joined", pilot_id=pilot.pilot_id)
+            for drift in reconciled.drift:
+                if drift.pilot_id == pilot.pilot_id:
+                    log.warning("slot.differs_from_offer", **asdict(drift))
+        if pilot.phase is PilotPhase.ENDED and pilot.end_reason is not None:
+            log.info("pilot.ended", pilot_id=pilot.pilot_id, reason=pilot.end_reason.value, detail=pilot.detail)
+
+
+def accounted(waiting: tuple[PilotRecord, ...], sights: Sights) -> tuple[PilotRecord, ...]:
+    """Ended pilots whose final record of the site's accounting has come by now."""
+    final = {
+        record.name: record
+        for sight in sights.sites
+        if isinstance(sight, SiteSeen) and isinstance(sight.final, FinalSeen)
+        for record in sight.final.records
+        if record.state.is_final and record.elapsed_s is not None
+    }
+    return tuple(replace(pilot, batch=final[pilot.pilot_id]) for pilot in waiting if pilot.pilot_id in final)
 
 
 def intents_of(decided: Plan, world: World, *, now_s: float, leave_out: frozenset[str]) -> tuple[PilotRecord, ...]:
@@ -204,9 +208,15 @@ def intents_of(decided: Plan, world: World, *, now_s: float, leave_out: frozense
 
 
 def commit(
-    world: World, ledger: Ledger, observation: Observation, decided: Plan, intents: tuple[PilotRecord, ...]
+    world: World,
+    ledger: Ledger,
+    observation: Observation,
+    decided: Plan,
+    intents: tuple[PilotRecord, ...],
+    *,
+    lease: Lease | None,
 ) -> None:
-    """Write intents, cancel intents and the journal entry in one transaction."""
+    """Write intents, cancel intents and the journal entry in one transaction, which the lease guards."""
     observed, planned = journal.observation_json(observation), journal.plan_json(decided)
     ledger.commit_plan(
         instance=world.instance,
@@ -219,6 +229,7 @@ def commit(
         plan_json=planned,
         digest=journal.digest(observed, planned),
         keep=world.journal_keep,
+        lease=lease,
     )
 
 

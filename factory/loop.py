@@ -45,9 +45,10 @@ class LeaseKeeper:
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()
 
-    def holds(self) -> bool:
-        """Whether effects are allowed now: not lost, and not expired while this process was stopped."""
-        return not self._lost.is_set() and self._clock() < self._lease.expires_s
+    def lease(self) -> Lease | None:
+        """The lease if effects are allowed now: not lost, and not expired while this process was stopped."""
+        lease = self._lease
+        return lease if not self._lost.is_set() and self._clock() < lease.expires_s else None
 
     def lost(self) -> bool:
         """Whether another factory has taken over."""
@@ -69,7 +70,7 @@ class LeaseKeeper:
                 self._lost.set()
                 return
             except LedgerUnavailable as error:
-                # Keep trying: holds() turns false by itself when the lease runs out.
+                # Keep trying: lease() gives None by itself when the lease runs out.
                 log.error("lease.not_renewed", reason=str(error))
 
 
@@ -118,8 +119,8 @@ def _cycle_or_log(world: Callable[[], World], ledger: Ledger, looker: Looker, ke
     made = world()
     started_s = made.clock()
     try:
-        done = run_cycle(made, ledger, looker, lease_holds=keeper.holds)
-    except LedgerUnavailable as error:
+        done = run_cycle(made, ledger, looker, lease=keeper.lease)
+    except (LedgerUnavailable, LeaseHeld) as error:
         log.error("cycle.failed", reason=str(error))
         return False
     except Exception:

@@ -43,6 +43,7 @@ read_facts() { # of pilot.env, only the keys we know, each value of harmless cha
         "$retire_margin_s" "$join_timeout_s" "$memory_reserve_mib" "$disk_mib" "$cores" "$memory_mib"; do
         [ -n "$value" ] || finish bad_input "a key is missing in pilot.env"
     done
+    case $bundle in /*) ;; *) bundle=$spool/$bundle ;; esac
     for file in token condor_config payload.sh; do
         [ -r "$spool/$file" ] || finish bad_input "no readable $file"
     done
@@ -87,6 +88,9 @@ configure() {
     chmod 755 "$scratch/execute" # HTCondor asks for it; its parent is ours alone
     cp "$spool/payload.sh" "$scratch/payload.sh" && chmod 700 "$scratch/payload.sh" &&
         cp "$spool/token" "$scratch/tokens.d/pilot" && chmod 600 "$scratch/tokens.d/pilot" &&
+        # Slurm's SIGTERM to all would kill HTCondor's process tracker, and startd and starter cannot end without it.
+        printf '#!/bin/sh\ntrap "" TERM\nexec "%s" "$@"\n' "$scratch/condor/sbin/condor_procd" >"$scratch/procd.sh" &&
+        chmod 700 "$scratch/procd.sh" &&
         {
             cat "$spool/condor_config"
             echo "LOCAL_DIR = $scratch"

@@ -29,7 +29,11 @@ _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleRef:
-    """The bundle as a pilot is told of it: its path on the site's hosts, and the only sha256 that it accepts."""
+    """
+    The bundle as a pilot is told of it: its path on the site's hosts, and the only sha256 that it accepts.
+
+    A relative path starts at the pilot's spool directory: what the home directory is called only the site knows.
+    """
 
     path: PurePosixPath
     sha256: str
@@ -85,9 +89,8 @@ def pilot_env_text(
     for key, value in facts.items():
         if _HARMLESS.match(value) is None:
             raise BadPilotInput(key=key, value=value, problem="only letters, digits and . _ : / @ + ~ - can stand here")
-    for key in ("scratch_dir", "bundle"):
-        if not facts[key].startswith("/"):
-            raise BadPilotInput(key=key, value=facts[key], problem="must be an absolute path")
+    if not scratch_dir.startswith("/"):
+        raise BadPilotInput(key="scratch_dir", value=scratch_dir, problem="must be an absolute path")
     return "".join(f"{key}={value}\n" for key, value in facts.items())
 
 

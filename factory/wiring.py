@@ -1,0 +1,241 @@
+"""Build the working factory from the operator's file: ledger, sites, pool and everything that a cycle needs."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path, PurePosixPath
+
+import structlog
+from pydantic import ValidationError
+
+from accounting.engine import open_database
+from accounting.ledger import Ledger
+from accounting.model import PilotRecord
+from config.errors import ConfigError
+from config.load import load_config
+from config.model import Config
+from config.model import Site as SiteConfig
+from config.names import pilot_identity, pilot_key
+from factory.crash import Crash, never
+from factory.cycle import World
+from factory.loop import Clocks
+from factory.matching import match_observation
+from factory.policy import lifetimes_of, policy_of
+from factory.pool import CondorPool
+from factory.sites.contract import Site
+from factory.sites.shell import LocalShell, SshShell
+from factory.sites.slurm import SlurmSettings, SlurmSite, bundle_name
+from glidein.epconfig import PoolFacts
+from glidein.script import TOKEN, BundleRef, pilot_script_text, spool_files
+from overlay.client import Ap, PoolClient
+from tokens.keys import read_key
+from tokens.mint import mint
+from tokens.model import PILOT_SCOPES, TokenRequest, pilot_token_lifetime
+
+log = structlog.get_logger()
+
+SPOOL_TO_HOME = PurePosixPath("../../../..")
+"""From ``~/.aerotow/<instance>/pilots/<pilot id>`` to the home directory, whose name only the site knows."""
+
+
+def open_ledger(config: Config) -> Ledger:
+    """The instance's ledger; a SQLite file's directory is made, 0700, where it is missing."""
+    if config.instance.database is None:
+        config.instance.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Ledger(open_database(config.instance.database_url))
+
+
+def make_pool(config: Config) -> CondorPool:
+    """The HTCondor side, asked with the factory's READ tokens."""
+    timeout_s = config.factory.query_timeout.total_seconds()
+    client = PoolClient(
+        collector=config.pool.collector,
+        tokens_dir=config.pool.secrets_dir / "tokens.d",
+        timeout_s=timeout_s,
+    )
+    aps = {name: Ap(name=name, schedd=ap.schedd) for name, ap in config.access_points.items()}
+    return CondorPool(client=client, aps=aps, ads_max_age_s=int(config.pool.ads_max_age.total_seconds()))
+
+
+def clocks_of(config: Config) -> Clocks:
+    """Pauses of the loop; the patience lies above every deadline of one round of answers."""
+    factory = config.factory
+    slowest_s = max(factory.command_timeout.total_seconds(), factory.query_timeout.total_seconds())
+    return Clocks(
+        cycle_s=factory.cycle.total_seconds(),
+        usage_s=factory.usage_interval.total_seconds(),
+        lease_s=factory.lease.total_seconds(),
+        patience_s=slowest_s + 10,
+    )
+
+
+def make_site(name: str, site: SiteConfig, config: Config) -> Site:
+    """The adapter of one site."""
+    state_dir = config.instance.state_dir
+    sockets = state_dir / "ssh"
+    sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shell = (
+        LocalShell()
+        if site.login is None
+        else SshShell(site=name, login=site.login, control_dir=sockets, options=site.ssh_options)
+    )
+    settings = SlurmSettings(
+        site=name,
+        instance=config.instance.name,
+        bundle_path=config.bundle.path,
+        bundle_sha256=config.bundle.sha256,
+        command_timeout_s=config.factory.command_timeout.total_seconds(),
+    )
+    return SlurmSite(settings, shell, clock=time.time, nonce=lambda: secrets.token_hex(8))
+
+
+class Worldmaker:
+    """
+    Gives the world before every cycle, and looks at the configuration file each time.
+
+    A changed file that is good takes effect at once; a bad one is reported and the last good one stays in force. A site
+    that was removed stays in the world, without a policy, until its pilots have ended: it is watched, and gets nothing.
+    """
+
+    def __init__(self, path: Path, *, ledger: Ledger, crash: Crash = never) -> None:
+        self._path = path
+        self._ledger = ledger
+        self._crash = crash
+        self._text = path.read_bytes()
+        self._config = load_config(path)
+        self._sites: dict[str, tuple[str, Site]] = {}
+        """Name to the settings that the adapter was made from, and the adapter."""
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self._config
+
+    def __call__(self) -> World:
+        """The world as of now."""
+        self._reload()
+        config = self._config
+        policy = policy_of(config)
+        factory = config.factory
+        return World(
+            instance=config.instance.name,
+            policy=policy,
+            sites=self._adapters(),
+            aps=tuple(sorted(config.access_points)),
+            pool=make_pool(config),
+            match=match_observation,
+            render=renderer(config),
+            clock=time.time,
+            nonce=lambda: secrets.randbits(16),
+            crash=self._crash,
+            submit_patience_s=int(4 * factory.command_timeout.total_seconds()),
+            journal_keep=factory.journal_cycles,
+        )
+
+    def close(self) -> None:
+        """End all connections."""
+        for _, site in self._sites.values():
+            site.close()
+
+    def _reload(self) -> None:
+        """Take a changed file into force if it is good."""
+        try:
+            text = self._path.read_bytes()
+            if text == self._text:
+                return
+            changed = load_config(self._path)
+        except (OSError, ConfigError) as error:
+            log.error("config.not_taken", problem=str(error))
+            return
+        if changed.instance != self._config.instance:
+            log.error("config.not_taken", problem="[instance] cannot change while the factory runs; restart it")
+            return
+        before, after = set(self._config.sites), set(changed.sites)
+        log.warning("config.taken", added=sorted(after - before), removed=sorted(before - after))
+        self._text, self._config = text, changed
+
+    def _adapters(self) -> Mapping[str, Site]:
+        """Adapters of configured sites and of those that are only watched; connections of others are ended."""
+        wanted = {name: (site.model_dump_json(), site) for name, site in self._config.sites.items()}
+        remembered = dict(self._ledger.remembered_sites())
+        for name, (settings, _) in wanted.items():
+            if remembered.get(name) != settings:
+                self._ledger.remember_site(name, settings)
+        with_pilots = {pilot.offer.site for pilot in self._ledger.open_pilots(self._config.instance.name)}
+        for name in sorted(set(remembered) - set(wanted)):
+            if name not in with_pilots:
+                self._ledger.forget_site(name)
+                continue
+            site = _remembered(name, remembered[name])
+            if site is not None:
+                wanted[name] = (remembered[name], site)
+        for name in set(self._sites) - set(wanted):
+            self._sites.pop(name)[1].close()
+        for name, (settings, site) in wanted.items():
+            key = f"{settings} {self._config.bundle.model_dump_json()}"
+            if name not in self._sites or self._sites[name][0] != key:
+                if name in self._sites:
+                    self._sites[name][1].close()
+                self._sites[name] = (key, make_site(name, site, self._config))
+        return {name: site for name, (_, site) in sorted(self._sites.items())}
+
+
+def _remembered(name: str, settings: str) -> SiteConfig | None:
+    """A removed site's last settings; None when this version cannot read them."""
+    try:
+        return SiteConfig.model_validate_json(settings)
+    except ValidationError as error:
+        log.error("site.not_watched", site=name, problem=str(error))
+        return None
+
+
+def renderer(config: Config) -> Callable[[PilotRecord], tuple[tuple[str, bytes], ...]]:
+    """A function that makes a pilot's spool files; the token is minted at that moment and kept nowhere."""
+    pool = PoolFacts(collector=config.pool.collector, trust_domain=config.pool.trust_domain)
+    lifetimes = lifetimes_of(config)
+    bundle = BundleRef(path=SPOOL_TO_HOME / bundle_name(config.bundle.sha256), sha256=config.bundle.sha256)
+
+    def render(pilot: PilotRecord) -> tuple[tuple[str, bytes], ...]:
+        files = spool_files(
+            pilot_id=pilot.pilot_id,
+            offer=pilot.offer,
+            pool=pool,
+            lifetimes=lifetimes,
+            bundle=bundle,
+            scratch_dir=config.sites[pilot.offer.site].scratch,
+        )
+        return (
+            ("pilot.sh", pilot_script_text().encode()),
+            *((file.name, file.text.encode()) for file in files),
+            (TOKEN, f"{pilot_token(config, pilot)}\n".encode()),
+        )
+
+    return render
+
+
+def pilot_token(config: Config, pilot: PilotRecord) -> str:
+    """A token for one pilot of one site: two scopes, and a life that outlasts queue and walltime."""
+    site = pilot.offer.site
+    key = pilot_key(site=site)
+    request = TokenRequest(
+        subject=pilot_identity(site=site, trust_domain=config.pool.trust_domain),
+        issuer=config.pool.trust_domain,
+        scopes=PILOT_SCOPES,
+        issued_at=datetime.now(tz=UTC),
+        lifetime=pilot_token_lifetime(
+            max_queue_wait=config.factory.max_queue_wait,
+            walltime=timedelta(seconds=pilot.offer.shape.walltime_s),
+            slack=timedelta(minutes=30),
+        ),
+        jti=secrets.token_hex(16),
+    )
+    return mint(read_key(config.pool.secrets_dir / "keys.d" / key), key, request)
+
+
+def holder_name() -> str:
+    """Who we are in the lease: host and process, for the person who has to find it."""
+    return f"{os.uname().nodename}:{os.getpid()}"
