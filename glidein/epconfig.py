@@ -114,7 +114,8 @@ DAEMON_SOCKET_DIR = $(LOCAL_DIR)/sock
 MAX_DEFAULT_LOG = 2 Mb
 MAX_NUM_DEFAULT_LOG = 1
 
-# A wrapper tells a payload that Slurm has killed from one that has ended; see payload.sh.
+# Wrappers against the SIGTERM that Slurm sends to every process of a job; see payload.sh and pilot.sh.
+PROCD = $(LOCAL_DIR)/procd.sh
 USER_JOB_WRAPPER = $(LOCAL_DIR)/payload.sh
 JOB_INHERITS_STARTER_ENVIRONMENT = False
 STARTER_JOB_ENVIRONMENT = "PATH=/usr/local/bin:/usr/bin:/bin"

@@ -4,8 +4,9 @@
 # Why it is there: scancel, preemption and the time limit send SIGTERM to every process of the Slurm job, payloads too.
 # A payload without a handler dies of it before HTCondor's starter has learnt anything, and the starter would report
 # the job as completed, killed by signal 15. This wrapper gets the same signal and survives. When the pilot has been
-# told to stop (pilot.sh makes the file "stopping") it keeps quiet about the payload's death, so the starter, which has
-# been told too, hands the job back as evicted and the access point runs it elsewhere.
+# told to stop (pilot.sh makes the file "stopping") it keeps quiet about the payload's death until the starter's log
+# says that the starter has been told too. From then on the starter hands the job back as evicted, however it ended,
+# and the access point runs it elsewhere.
 #
 # The payload's own signals, handlers and standard files are as they would be without the wrapper. HTCondor's
 # condor_pid_ns_init stands between for the exact wait status, which a shell does not tell: 128 + n may be either.
@@ -48,10 +49,10 @@ main() {
     fi
     raw=${raw:-15} # the guard itself was killed, before it could write
     if [ "$raw" != 0 ] || [ -n "$told" ]; then
+        PATH=/usr/bin:/bin count=0
         nap # let a signal that is being sent to all reach us and pilot.sh too
-        [ -z "$told" ] || nap
-        count=0
-        while [ -e "$here/stopping" ] && [ $count -lt 120 ]; do # the starter ends us
+        while [ -e "$here/stopping" ] && [ $count -lt 120 ] &&
+            ! grep -q "(pid:$PPID) Shutdown[GF]" "$here"/log/StarterLog.*; do
             nap
             count=$((count + 1))
         done
