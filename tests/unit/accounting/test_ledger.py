@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from ledger_samples import NOW, batch, commit, ended, intent
 
 from accounting.errors import LeaseLost, PilotExists, PilotUnknown
 from accounting.ledger import CANCEL_RETRY_S, Ledger
 from accounting.model import CancelIntent, Lease, PilotRecord, SiteStop
 from glidein.model import EndReason, PilotPhase
-from tests.unit.accounting.samples import NOW, batch, commit, ended, intent
 
 ONE = intent(1)
 
