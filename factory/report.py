@@ -15,7 +15,7 @@ from typing import Literal
 from accounting.model import Lease, PilotRecord, SiteStop
 from factory.caps import is_pending
 from factory.model import BreakerState, Observation, Plan, Policy
-from factory.sites.contract import SiteSeen, SiteUnseen
+from factory.sites.contract import SiteUnseen
 from glidein.model import EndReason, PilotPhase
 from overlay.model import DemandAtLeast, DemandSeen, DemandUnseen, SlotsSeen, SlotsUnseen
 
