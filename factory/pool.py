@@ -24,10 +24,12 @@ class CondorPool:
     client: PoolClient
     aps: Mapping[str, Ap]
     ads_max_age_s: int
+    attributes: tuple[str, ...] = ()
+    """Slot attributes of the operator's own, read for matching beside the usual ones."""
 
     def slots(self, *, now_s: float) -> Slots:
         """All pilots' slots in the collector."""
-        return read_slots(self.client, max_age_s=self.ads_max_age_s, now_s=now_s)
+        return read_slots(self.client, max_age_s=self.ads_max_age_s, now_s=now_s, attributes=self.attributes)
 
     def demand(self, ap: str, *, now_s: float) -> Demand:
         """What waits at one access point."""

@@ -58,7 +58,12 @@ def make_pool(config: Config) -> CondorPool:
         timeout_s=timeout_s,
     )
     aps = {name: Ap(name=name, schedd=ap.schedd) for name, ap in config.access_points.items()}
-    return CondorPool(client=client, aps=aps, ads_max_age_s=int(config.pool.ads_max_age.total_seconds()))
+    return CondorPool(
+        client=client,
+        aps=aps,
+        ads_max_age_s=int(config.pool.ads_max_age.total_seconds()),
+        attributes=tuple(sorted({name for site in config.sites.values() for name in site.slot_attributes})),
+    )
 
 
 def clocks_of(config: Config) -> Clocks:
