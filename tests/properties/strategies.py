@@ -1,0 +1,278 @@
+"""Small worlds for the planner: few sites, pilots and buckets, but every kind of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from random import Random
+from typing import TypeVar
+
+from hypothesis import strategies as st
+
+from accounting.model import PilotRecord, SiteStop
+from config.names import pilot_id
+from factory.model import BreakerPolicy, Observation, Outcome, Plan, Policy, SiteOutcomes, SitePolicy
+from factory.sites.contract import FinalSeen, SiteSeen, SiteSight, SiteUnseen
+from glidein.model import EndReason, Lifetimes, Offer, PilotPhase, Shape
+from overlay.model import (
+    Bucket,
+    Demand,
+    DemandAtLeast,
+    DemandSeen,
+    DemandUnseen,
+    FailedClause,
+    Match,
+    MatchTable,
+    Slot,
+    Slots,
+    SlotsSeen,
+    SlotsUnseen,
+)
+
+T = TypeVar("T")
+NOW_S = 1_800_000_000
+CYCLE = "6b49d200abcd"
+SITES = ("alpha", "beta", "gamma")
+REMOVED_SITE = "omega"
+OPEN_PHASES = tuple(phase for phase in PilotPhase if phase is not PilotPhase.ENDED)
+LIFETIMES = Lifetimes(join_timeout_s=300, idle_timeout_s=600, default_job_runtime_s=1200)
+NO = Match(matches=False, failed=(FailedClause(owner="job", text="TARGET.Wanted", values=(("Wanted", "false"),)),))
+YES = Match(matches=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """All that the planner is given."""
+
+    observation: Observation
+    table: MatchTable
+    policy: Policy
+
+
+def record(*, site: str, n: int, offer: Offer, phase: PilotPhase, **more: object) -> PilotRecord:
+    """A pilot of an earlier cycle."""
+    fields: dict[str, object] = {
+        "pilot_id": pilot_id(instance="tow", site=site, cycle="6b49d100abcd", n=n),
+        "offer": offer,
+        "cycle": "6b49d100abcd",
+        "sent": "submitted",
+        "phase": phase,
+        "intended_s": NOW_S - 600,
+        "submit_deadline_s": NOW_S - 540,
+    }
+    return PilotRecord(**{**fields, **more})  # type: ignore[arg-type]
+
+
+shapes = st.builds(
+    Shape,
+    cores=st.integers(1, 8),
+    memory_mib=st.integers(1000, 16000),
+    disk_mib=st.integers(1000, 20000),
+    gpus=st.integers(0, 1),
+    walltime_s=st.sampled_from((1000, 3600, 7200)),
+)
+
+
+def offers(site: str) -> st.SearchStrategy[Offer]:
+    return st.builds(Offer, site=st.just(site), shape=shapes, account=st.just("dx1"), partition=st.just("main"))
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> Policy:
+    names = draw(st.sets(st.sampled_from(SITES), min_size=1))
+    return Policy(
+        sites=tuple(
+            SitePolicy(
+                offer=draw(offers(site)), max_pilots=draw(st.integers(0, 6)), max_pending=draw(st.integers(0, 4))
+            )
+            for site in sorted(names)
+        ),
+        max_pilots=draw(st.integers(0, 12)),
+        max_submits_per_cycle=draw(st.integers(0, 8)),
+        lifetimes=LIFETIMES,
+        breaker=BreakerPolicy(failures=draw(st.integers(1, 4)), fizzle_s=60, backoff_s=300, backoff_max_s=3600),
+        surplus_after_s=300,
+        ads_max_age_s=300,
+    )
+
+
+@st.composite
+def buckets(draw: st.DrawFn, ap: str, n: int) -> Bucket:
+    return Bucket(
+        key=f"{ap}/{n}",
+        ap=ap,
+        user="ada@pool",
+        group="dx1",
+        jobs=draw(st.integers(0, 12)),
+        first_job=f"{n}.0",
+        cores=draw(st.integers(1, 10)),
+        memory_mib=draw(st.integers(0, 18000)),
+        disk_mib=draw(st.integers(0, 2000)),
+        gpus=draw(st.sampled_from((0, 0, 0, 1))),
+        runtime_s=draw(st.none() | st.sampled_from((60, 3000, 9000))),
+        ad_text="",
+    )
+
+
+@st.composite
+def demands(draw: st.DrawFn, ap: str, kinds: tuple[str, ...] = ("seen", "seen", "at_least", "unseen")) -> Demand:
+    kind = draw(st.sampled_from(kinds))
+    if kind == "unseen":
+        return DemandUnseen(ap=ap, taken_s=NOW_S, reason="no answer in 25 s")
+    found = tuple(draw(buckets(ap, n)) for n in range(draw(st.integers(0, 3))))
+    if kind == "at_least":
+        return DemandAtLeast(ap=ap, taken_s=NOW_S, buckets=found, reason="more than 10000 ads")
+    return DemandSeen(ap=ap, taken_s=NOW_S, buckets=found, running=0)
+
+
+@st.composite
+def pilots(draw: st.DrawFn, site: str, n: int, offer: Offer) -> PilotRecord:
+    phase = draw(st.sampled_from(OPEN_PHASES))
+    joined = phase in (PilotPhase.IDLE, PilotPhase.BUSY, PilotPhase.ENDING)
+    started = joined or phase is PilotPhase.STARTING or (phase is PilotPhase.UNKNOWN and draw(st.booleans()))
+    uncertain = phase in (PilotPhase.INTENDED, PilotPhase.UNCERTAIN)
+    return record(
+        site=site,
+        n=n,
+        offer=offer,
+        phase=phase,
+        sent="uncertain" if uncertain else "submitted",
+        intended_s=NOW_S - draw(st.integers(0, 5)) * 200,
+        started_s=NOW_S - 400 if started else None,
+        joined_s=NOW_S - 350 if joined else None,
+        slot_seen_s=NOW_S - draw(st.sampled_from((60, 299, 301))) if joined else None,
+        surplus_since_s=draw(st.none() | st.sampled_from((NOW_S - 60, NOW_S - 900))),
+        cancel_intended_s=draw(st.sampled_from((None, None, NOW_S - 30))),
+    )
+
+
+@st.composite
+def slots_of(draw: st.DrawFn, pilot: PilotRecord) -> Slot:
+    shape = pilot.offer.shape
+    busy = draw(st.integers(0, shape.cores))
+    return Slot(
+        pilot_id=pilot.pilot_id,
+        site=pilot.offer.site,
+        name=f"slot1@{pilot.pilot_id}",
+        cores=shape.cores,
+        memory_mib=shape.memory_mib,
+        disk_mib=shape.disk_mib,
+        busy_cores=busy,
+        busy_memory_mib=draw(st.integers(0, shape.memory_mib)) if busy else 0,
+        busy_disk_mib=0,
+        running_jobs=busy,
+        to_die_s=draw(st.none() | st.sampled_from((NOW_S - 5, NOW_S + 600, NOW_S + 5000))),
+        started_s=NOW_S - 390,
+        accepting=draw(st.sampled_from((True, True, False))),
+        ad_text="",
+    )
+
+
+@st.composite
+def outcomes(draw: st.DrawFn, site: str) -> SiteOutcomes:
+    drawn = []
+    for n in range(draw(st.integers(0, 6))):
+        joined = draw(st.booleans())
+        drawn.append(
+            Outcome(
+                at_s=NOW_S - draw(st.integers(0, 2000)),
+                pilot_id=pilot_id(instance="tow", site=site, cycle="6b49d000abcd", n=n),
+                joined=joined,
+                reason=draw(st.sampled_from(EndReason) if not joined else st.none() | st.sampled_from(EndReason)),
+                ran_s=draw(st.none() | st.integers(0, 200)),
+                jobs=draw(st.none() | st.integers(0, 2)) if joined else None,
+            )
+        )
+    return SiteOutcomes(site=site, outcomes=tuple(drawn))
+
+
+@st.composite
+def sights(draw: st.DrawFn, site: str) -> SiteSight:
+    if draw(st.sampled_from((True, True, True, False))):
+        return SiteSeen(site=site, taken_s=NOW_S, live=(), final=FinalSeen(records=()), reports=())
+    return SiteUnseen(site=site, taken_s=NOW_S, reason="squeue gave no answer in 30 s")
+
+
+@st.composite
+def worlds(draw: st.DrawFn, demand_kinds: tuple[str, ...] = ("seen", "seen", "at_least", "unseen")) -> World:
+    """Any world; most have some room and some demand, so that something is decided."""
+    policy = draw(policies())
+    configured = {site.name: site.offer for site in policy.sites}
+    offer_of = {site: configured.get(site) or draw(offers(site)) for site in (*configured, REMOVED_SITE)}
+    found = tuple(draw(pilots(site, n, offer_of[site])) for site in offer_of for n in range(draw(st.integers(0, 3))))
+    joined = [p for p in found if p.phase in (PilotPhase.IDLE, PilotPhase.BUSY, PilotPhase.ENDING)]
+    slots: Slots = SlotsSeen(
+        taken_s=NOW_S, slots=tuple(draw(slots_of(pilot)) for pilot in joined if draw(st.booleans()))
+    )
+    if draw(st.sampled_from((False,) * 7 + (True,))):
+        slots = SlotsUnseen(taken_s=NOW_S, reason="no answer in 25 s")
+    stopped = draw(st.sets(st.sampled_from(SITES), max_size=1)) if draw(st.booleans()) else set()
+    observation = Observation(
+        cycle=CYCLE,
+        now_s=NOW_S,
+        sites=tuple(draw(sights(site)) for site in offer_of),
+        slots=slots,
+        demands=tuple(draw(demands(ap, demand_kinds)) for ap in ("ap1", "ap2")),
+        pilots=found,
+        outcomes=tuple(draw(outcomes(site)) for site in configured if draw(st.booleans())),
+        stops=tuple(SiteStop(site=site, since_s=NOW_S - 50, by="ada", reason="power work") for site in sorted(stopped)),
+    )
+    return World(observation=observation, table=draw(tables(observation)), policy=policy)
+
+
+@st.composite
+def tables(draw: st.DrawFn, observation: Observation) -> MatchTable:
+    """A match table that speaks of every configured or former site, and of every slot."""
+    keys = [f"offer:{site}" for site in SITES]
+    if isinstance(observation.slots, SlotsSeen):
+        keys += [f"pilot:{slot.pilot_id}" for slot in observation.slots.slots]
+    found = {
+        (bucket.key, key): draw(st.sampled_from((YES, YES, NO)))
+        for demand in observation.demands
+        if not isinstance(demand, DemandUnseen)
+        for bucket in demand.buckets
+        for key in keys
+    }
+    return MatchTable(matches=found)
+
+
+def shuffled(world: World, random: Random) -> World:
+    """The same world told in another order."""
+
+    def mixed(items: tuple[T, ...]) -> tuple[T, ...]:
+        return tuple(random.sample(items, len(items)))
+
+    seen = world.observation
+    slots = replace(seen.slots, slots=mixed(seen.slots.slots)) if isinstance(seen.slots, SlotsSeen) else seen.slots
+    return World(
+        observation=replace(
+            seen,
+            sites=mixed(seen.sites),
+            slots=slots,
+            demands=mixed(
+                tuple(d if isinstance(d, DemandUnseen) else replace(d, buckets=mixed(d.buckets)) for d in seen.demands)
+            ),
+            pilots=mixed(seen.pilots),
+            outcomes=mixed(tuple(replace(site, outcomes=mixed(site.outcomes)) for site in seen.outcomes)),
+            stops=mixed(seen.stops),
+        ),
+        table=MatchTable(matches=dict(mixed(tuple(world.table.matches.items())))),
+        policy=replace(world.policy, sites=mixed(world.policy.sites)),
+    )
+
+
+def with_intents(world: World, decided: Plan) -> World:
+    """The world after the plan's pilots were written down and nothing else happened."""
+    offers_of = {site.name: site.offer for site in world.policy.sites}
+    intents = tuple(
+        PilotRecord(
+            pilot_id=pilot_id(instance="tow", site=site, cycle=decided.cycle, n=n),
+            offer=offers_of[site],
+            cycle=decided.cycle,
+            sent="intended",
+            phase=PilotPhase.INTENDED,
+            intended_s=int(world.observation.now_s),
+            submit_deadline_s=int(world.observation.now_s) + 60,
+        )
+        for n, site in enumerate(decided.order, start=1)
+    )
+    return replace(world, observation=replace(world.observation, pilots=world.observation.pilots + intents))
