@@ -129,7 +129,8 @@ class SshShell:
         self._site = site
         self._login = login
         self._options = options
-        self._control_path = control_dir / f"{site}.sock"
+        # Of this process alone: `aerotow plan` beside the loop must not end the loop's connection.
+        self._control_path = control_dir / f"{site}-{os.getpid()}.sock"
         self._connection = 0
         if len(os.fsencode(self._control_path)) > CONTROL_PATH_MAX_BYTES:
             raise SiteSetupError(

@@ -174,7 +174,7 @@ class SlurmSite:
             problems.append(incomplete)
         for pilot in pilots:
             section = sections.get(f"scancel:{pilot.pilot_id}")
-            if section is not None and section.status == 0:
+            if section is not None and (section.status == 0 or texts.says_gone(section.stderr)):
                 sent.append(pilot.pilot_id)
             elif section is not None:
                 problems.append(f"scancel: {texts.essence(section.stderr, status=section.status)}")

@@ -136,6 +136,11 @@ def parse_sbatch(pilot_id: PilotId, stdout: str, stderr: str, status: int | None
     return Refused(pilot_id=pilot_id, reason=reason)
 
 
+def says_gone(stderr: str) -> bool:
+    """Whether scancel failed only because the job has ended: 22.05 says so, later versions are silent (measured)."""
+    return re.search(r"Invalid job id|already completing or completed", stderr, re.IGNORECASE) is not None
+
+
 def parse_report(pilot_id: PilotId, text: str) -> EndReport | Unreadable:
     """Read a pilot's ``end.json``. A payload user may have had a hand in it, so nothing in it is taken on trust."""
     try:

@@ -1,0 +1,224 @@
+"""Where the contract of a site is tried: a site, what may be asked of it, and how to wait there."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from config.names import cycle_id, pilot_id
+from factory.sites.contract import KnownPilot, Site, SiteSeen, SubmitRequest
+from factory.sites.fake import FakeSite
+from factory.sites.shell import SshShell
+from factory.sites.slurm import SlurmSettings, SlurmSite
+from glidein.model import BatchState, EndReason, EndReport, Offer, Shape
+
+INSTANCE = "contract"
+REPORT = """{"version": 1, "pilot_id": "%s", "reason": "idle", "exit_code": 0, "start": 100, "joined": 101,
+ "end": 200, "node": "n1", "cores": 1, "memory_mib": 100, "jobs": 3, "detail": ""}"""
+SCRIPTS = {
+    "stays": "#!/bin/sh\nsleep 120\n",
+    "fails": "#!/bin/sh\nexit 7\n",
+    "reports": "#!/bin/sh\ncat > $1/end.json <<EOF\n%s\nEOF\n",
+    "babbles": "#!/bin/sh\necho '<html>' > $1/end.json\n",
+    "tells": '#!/bin/sh\n{ pwd; echo "$#" "$1"; umask; env; } > told\n',
+}
+"""What a pilot does in these tests."""
+
+
+class Bench(Protocol):
+    """A site to try."""
+
+    site: Site
+    offer: Offer
+
+    def now_s(self) -> float: ...
+    def wait(self, seconds: float) -> None: ...
+    def settle(self) -> None:
+        """Let what was submitted do what it does at once."""
+        ...
+
+    def waiting_offer(self) -> Offer:
+        """An offer whose job is accepted and waits."""
+        ...
+
+    def refused_offer(self) -> Offer: ...
+    def sibling(self, instance: str) -> Bench:
+        """The same site for a factory of another instance."""
+        ...
+
+
+_numbers = itertools.count()
+_cycle = cycle_id(epoch_s=int(time.time()), nonce=secrets.randbits(16))
+
+
+def request(bench: Bench, does: str, *, offer: Offer | None = None, instance: str = INSTANCE) -> SubmitRequest:
+    """A pilot with a name of its own."""
+    name = pilot_id(instance=instance, site=bench.site.name, cycle=_cycle, n=next(_numbers))
+    script = SCRIPTS[does].replace("%s", REPORT % name) if does == "reports" else SCRIPTS[does]
+    files = (("pilot.sh", script.encode()), ("token", b"not a real token\n"))
+    return SubmitRequest(pilot_id=name, offer=offer or bench.offer, files=files)
+
+
+def eventually(bench: Bench, known: tuple[KnownPilot, ...], done: Callable[[SiteSeen], bool]) -> SiteSeen:
+    """Look until it is so; a site that answers has 40 s for it."""
+    for _ in range(40):
+        sight = bench.site.look(known, now_s=bench.now_s())
+        assert isinstance(sight, SiteSeen), sight
+        if done(sight):
+            return sight
+        bench.wait(1)
+    raise AssertionError(f"still not so after 40 s: {sight}")
+
+
+@dataclass
+class FakeBench:
+    """The site in memory."""
+
+    site: FakeSite
+    time_s: float = 1_800_000_000.0
+
+    offer = Offer(
+        site="alpha",
+        shape=Shape(cores=1, memory_mib=100, disk_mib=100, walltime_s=600),
+        account="aerotow",
+        partition="main",
+    )
+
+    @classmethod
+    def make(cls) -> FakeBench:
+        bench = cls(site=FakeSite(name="alpha", instance=INSTANCE, clock=lambda: 0.0))
+        bench.site.clock = bench.now_s
+        return bench
+
+    def now_s(self) -> float:
+        return self.time_s
+
+    def wait(self, seconds: float) -> None:
+        self.time_s += seconds
+
+    def settle(self) -> None:
+        self.wait(1)
+        self.site.look((), now_s=self.time_s)
+        for job in list(self.site.jobs.values()):
+            if job.state is not BatchState.RUNNING:
+                continue
+            name, script = job.request.pilot_id, job.request.files[0][1].decode()
+            if "exit 7" in script:
+                self.site.finish(name, exit_code=7)
+            elif "html" in script:
+                self.site.unreadable.add(name)
+                self.site.finish(name)
+            elif "end.json" in script:
+                self.site.finish(name, report=_report(name))
+
+    def waiting_offer(self) -> Offer:
+        self.site.room = sum(job.state is BatchState.RUNNING for job in self.site.jobs.values())
+        return self.offer
+
+    def refused_offer(self) -> Offer:
+        self.site.faults = replace(self.site.faults, refuse="Invalid partition name specified")
+        return self.offer
+
+    def sibling(self, instance: str) -> FakeBench:
+        other = FakeBench(site=replace_site(self.site, instance), time_s=self.time_s)
+        other.site.clock = other.now_s
+        return other
+
+
+def replace_site(site: FakeSite, instance: str) -> FakeSite:
+    """The same cluster, with the same jobs, for another factory."""
+    return FakeSite(name=site.name, instance=instance, clock=site.clock, jobs=site.jobs, spools=dict(site.spools))
+
+
+def _report(name: str) -> EndReport:
+    return EndReport(
+        pilot_id=name,
+        reason=EndReason.IDLE,
+        exit_code=0,
+        start_s=100,
+        joined_s=101,
+        end_s=200,
+        node="n1",
+        cores=1,
+        memory_mib=100,
+        jobs=3,
+    )
+
+
+@dataclass
+class SlurmBench:
+    """A real Slurm of the test-bed, through OpenSSH."""
+
+    site: SlurmSite
+    shell: SshShell
+    settings: SlurmSettings
+    offer: Offer
+
+    def now_s(self) -> float:
+        return time.time()
+
+    def wait(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def settle(self) -> None:
+        time.sleep(2)
+
+    def waiting_offer(self) -> Offer:
+        # Accepted everywhere (EnforcePartLimits=NO), and waits for ever as PartitionTimeLimit; takes no cores.
+        return replace(self.offer, shape=replace(self.offer.shape, walltime_s=30 * 86400))
+
+    def refused_offer(self) -> Offer:
+        return replace(self.offer, partition="nosuch")
+
+    def sibling(self, instance: str) -> SlurmBench:
+        settings = replace(self.settings, instance=instance)
+        site = SlurmSite(settings, self.shell, clock=time.time, nonce=lambda: secrets.token_hex(8))
+        return SlurmBench(site=site, shell=self.shell, settings=settings, offer=self.offer)
+
+
+@contextmanager
+def slurm_bench(name: str, directory: Path) -> Iterator[SlurmBench]:
+    """One real site, reached with a key of our own; all jobs and spools of this instance are removed afterwards."""
+    from testbed import bed, containers, model
+    from testbed import site as sites
+
+    bed.up(lambda text: print(f"  {text}", file=sys.stderr))
+    row, login = model.site_named(name), sites.login_host(name)
+    key = directory / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "contract", "-f", str(key)], check=True)
+    home = f"/home/{model.PILOT_USER}"
+    owner = f"{model.PILOT_USER}:{model.PILOT_USER}"
+    # Not authorized_keys: the test-bed writes that anew.
+    second = f"{home}/.ssh/authorized_keys2"
+    containers.write_file(login, second, key.with_suffix(".pub").read_bytes(), mode=0o600, owner=owner)
+    host_key = containers.execute(login, ["cat", "/etc/ssh/ssh_host_ed25519_key.pub"]).split()[:2]
+    address = login.addresses[0][1]
+    known_hosts = directory / "known_hosts"
+    known_hosts.write_text(f"{address} {' '.join(host_key)}\n")
+    options = (f"-oIdentityFile={key}", "-oIdentitiesOnly=yes", f"-oUserKnownHostsFile={known_hosts}", "-Fnone")
+    shell = SshShell(site=name, login=f"{model.PILOT_USER}@{address}", control_dir=directory, options=options)
+    bundle = directory / "bundle.tar.gz"
+    bundle.write_bytes(b"a bundle that nobody unpacks\n" * 1000)
+    sha256 = subprocess.run(["sha256sum", bundle], check=True, capture_output=True, text=True).stdout.split()[0]
+    settings = SlurmSettings(
+        site=name, instance=INSTANCE, bundle_path=bundle, bundle_sha256=sha256, command_timeout_s=30
+    )
+    shape = Shape(cores=1, memory_mib=100, disk_mib=100, walltime_s=600)
+    offer = Offer(site=name, shape=shape, account=row.account, partition=row.partition)
+    site = SlurmSite(settings, shell, clock=time.time, nonce=lambda: secrets.token_hex(8))
+    try:
+        yield SlurmBench(site=site, shell=shell, settings=settings, offer=offer)
+    finally:
+        site.close()
+        clean = f"squeue -h -o '%A %j' | awk '$2 ~ /^{INSTANCE}/ {{print $1}}' | xargs -r scancel"
+        clean += f"; rm -rf ~/.aerotow/{INSTANCE}* ~/.aerotow/bundles/{sha256}.tar.gz ~/.ssh/authorized_keys2"
+        environment = ["env", f"HOME={home}", "sh", "-c", clean]
+        containers.execute(login, environment, user=model.PILOT_USER)
