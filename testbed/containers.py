@@ -8,6 +8,7 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -92,14 +93,26 @@ def find(host: model.Host) -> Container | None:
 
 
 def is_as_specified(spec: ContainerSpec) -> bool:
-    """Whether the container runs, came up once, and is made from this very specification."""
+    """Whether the container runs, came up once, and is made from this very specification; if so, it is healed."""
     container = find(spec.host)
     if container is None or container.labels.get(model.HASH_LABEL) != spec.made_from():
         return False
     if container.status == "paused":
         container.unpause()
         container.reload()
-    return bool(container.status == "running") and "ready" in _status_lines(spec.host)
+    if container.status != "running":
+        return False
+    try:
+        heal(spec.host)
+    except CommandFailed:
+        return False
+    return True
+
+
+def all_as_specified(specs: Sequence[ContainerSpec]) -> bool:
+    """Whether every one is; see :func:`is_as_specified`."""
+    with ThreadPoolExecutor(max_workers=4) as threads:
+        return all(list(threads.map(is_as_specified, specs)))
 
 
 def remove(host: model.Host) -> None:
@@ -171,7 +184,11 @@ def wait_ready(host: model.Host) -> None:
 
 
 def heal(host: model.Host) -> str:
-    """Start the daemons that are down and continue those that are frozen; what was done, as text."""
+    """
+    Start the daemons that are down and continue those that are frozen; what was done, as text.
+
+    :raises CommandFailed: a daemon does not start, or the host never came up.
+    """
     return execute(host, [SUPERVISOR, "heal"])
 
 

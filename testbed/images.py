@@ -22,7 +22,7 @@ from testbed.errors import CommandFailed, ImageFailed
 ROOT = Path(__file__).resolve().parent.parent
 DOCKERFILE = ROOT / "Dockerfile"
 FILES = Path(__file__).resolve().parent / "files"
-PULL_TIMEOUT_S = 20.0
+PULL_TIMEOUT_S = 60.0
 DEBOOTSTRAP_TIMEOUT_S = 900.0
 PACKAGES = ("aerotow", "factory", "accounting", "overlay", "glidein", "tokens", "config", "testbed")
 HOST_SUITE_MIRROR = re.compile(r"^(?:deb\s+(?:\[[^]]*\]\s+)?|URIs:\s*)(https?://\S+)", re.MULTILINE)
@@ -39,7 +39,7 @@ def ensure_base(suite: str, say: Say) -> None:
         return
     with step(say, f"base image {tag}"):
         try:
-            # The line that pulls is given a short time: where there is no registry, the wait is for nothing.
+            # Not long: where a registry does not answer, or only slowly, debootstrap is there in half a minute.
             docker_cli("pull", "-q", tag, timeout_s=PULL_TIMEOUT_S)
         except (CommandFailed, subprocess.TimeoutExpired):
             _debootstrap(suite, tag)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 from config import names
@@ -60,7 +61,7 @@ def container_specifications(image: str) -> tuple[ContainerSpec, ...]:
 def ensure_containers(image: str, say: Say) -> None:
     """Bring the pool's hosts up, without daemons the first time. One wrong host: all are made anew, queues included."""
     wanted = container_specifications(image)
-    if all(containers.is_as_specified(spec) for spec in wanted):
+    if containers.all_as_specified(wanted):
         return
     with step(say, f"pool: HTCondor {model.CONDOR_SERIES}, cm {' '.join(model.APS)}"):
         for spec in wanted:
@@ -78,7 +79,6 @@ def configure(say: Say) -> None:
     }
     for host, text in texts.items():
         if containers.read_file(host, CONFIG_FILE) == text.encode():
-            containers.heal(host)
             continue
         with step(say, f"{host.name}: configured"):
             containers.write_file(host, CONFIG_FILE, text.encode())
@@ -119,8 +119,7 @@ def _wait_whole(say: Say) -> None:
 
 def generation(host: model.Host) -> bytes | None:
     """Which set of keys and tokens a host has; None if it has none."""
-    path = "/etc/aerotow/secrets/generation" if host.role is model.Role.FACTORY else GENERATION_FILE
-    return containers.read_file(host, path)
+    return containers.read_file(host, _generation_path(host))
 
 
 def ensure_secrets(say: Say) -> None:
@@ -131,7 +130,8 @@ def ensure_secrets(say: Say) -> None:
     an AP's on that AP; the CM's on the CM. They are made in this process, travel through stdin, and touch no disk here.
     """
     hosts = (*model.pool_hosts(), model.factory_host())
-    generations = {generation(host) for host in hosts}
+    with ThreadPoolExecutor(max_workers=4) as threads:
+        generations = set(threads.map(generation, hosts))
     if len(generations) == 1 and None not in generations:
         return
     with step(say, "keys and tokens: one key per site, one per access point"):

@@ -50,10 +50,7 @@ def ensure_site(site: model.SlurmSite, *, image: str, say: Say) -> bool:
     the pilot account's home too: half a cluster of an earlier run is worth nothing, and a new one takes seconds.
     """
     wanted = specifications(site, image=image, munge_key=secrets.token_bytes(1024))
-    if all(containers.is_as_specified(spec) for spec in wanted):
-        for spec in wanted:
-            if done := containers.heal(spec.host).strip():
-                say(f"{spec.host.name}: {done}")
+    if containers.all_as_specified(wanted):
         return False
     with step(say, f"site {site.name}: Slurm {site.slurm_series}, {len(site.nodes)} compute host(s)"):
         for spec in wanted:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from config.units import format_walltime
@@ -53,13 +55,24 @@ def ensure_container(image: str, say: Say) -> None:
         volumes=((model.FACTORY_STATE_VOLUME, STATE_DIR), (model.FACTORY_SECRETS_VOLUME, SECRETS_DIR)),
         user=model.FACTORY_USER,
     )
-    if containers.is_as_specified(spec):
+    if containers.is_as_specified(spec) or _is_kept():
         return
     with step(say, f"factory host from {image}"):
         containers.create_and_start(spec)
         containers.wait_ready(spec.host)
     prepare = f"umask 077; mkdir -p {SECRETS_DIR}/ssh {SECRETS_DIR}/keys.d {SECRETS_DIR}/tokens.d {SSH_DIR}"
     containers.execute(spec.host, ["sh", "-c", prepare], user=model.FACTORY_USER)
+
+
+def _is_kept() -> bool:
+    """
+    Whether a factory's host that runs is to stay, although its image is another: AEROTOW_TESTBED_KEEP_FACTORY=1.
+
+    For people who share one test-bed, so that the edits of one do not end the other's factory.
+    """
+    container = containers.find(model.factory_host())
+    kept = os.environ.get("AEROTOW_TESTBED_KEEP_FACTORY") == "1"
+    return kept and container is not None and bool(container.status == "running")
 
 
 def introduce(say: Say) -> None:
@@ -71,18 +84,20 @@ def introduce(say: Say) -> None:
     factory = model.factory_host()
     make = f'[ -e {SSH_KEY} ] || ssh-keygen -q -t ed25519 -N "" -C aerotow -f {SSH_KEY}; cat {SSH_KEY}.pub'
     public = containers.execute(factory, ["sh", "-c", make], user=model.FACTORY_USER).encode()
-    known = []
-    for row in model.SITES:
-        login = site.login_host(row.name)
-        path = f"/home/{model.PILOT_USER}/.ssh/authorized_keys"
-        if containers.read_file(login, path) != public:
-            owner = f"{model.PILOT_USER}:{model.PILOT_USER}"
-            containers.write_file(login, path, public, mode=0o600, owner=owner)
-            say(f"{login.name}: accepts the factory's key for {model.PILOT_USER}")
-        host_key = containers.execute(login, ["cat", "/etc/ssh/ssh_host_ed25519_key.pub"]).split()[:2]
-        known.append(f"{login.fqdn} {' '.join(host_key)}\n")
+    with ThreadPoolExecutor(max_workers=len(model.SITES)) as threads:
+        known = list(threads.map(lambda row: _introduce_to(site.login_host(row.name), public, say), model.SITES))
     _place(f"{SSH_DIR}/known_hosts", "".join(known).encode())
     _place(f"{SSH_DIR}/config", _SSH_CONFIG.format(user=model.PILOT_USER, key=SSH_KEY).encode())
+
+
+def _introduce_to(login: model.Host, public: bytes, say: Say) -> str:
+    """Let one login host accept the factory's public key; the login host's own key, as a line of known_hosts."""
+    path = f"/home/{model.PILOT_USER}/.ssh/authorized_keys"
+    if containers.read_file(login, path) != public:
+        containers.write_file(login, path, public, mode=0o600, owner=f"{model.PILOT_USER}:{model.PILOT_USER}")
+        say(f"{login.name}: accepts the factory's key for {model.PILOT_USER}")
+    host_key = (containers.read_file(login, "/etc/ssh/ssh_host_ed25519_key.pub") or b"").decode().split()[:2]
+    return f"{login.fqdn} {' '.join(host_key)}\n"
 
 
 def _place(path: str, content: bytes) -> None:

@@ -95,6 +95,7 @@ stop() {  # stop NAME SIGNAL
 gone() { [ ! -d "/proc/$1" ] || grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null; }
 
 heal() {
+    [ -e $READY ] || [ "${1:-}" = first ] || die "this host never came up"
     for daemon in $DAEMONS; do
         case $(state_of "$daemon") in
             *' frozen '*) kill -s CONT "$(pid_of "$daemon")"; say "$daemon: continued" ;;
@@ -151,7 +152,7 @@ init() {
         node) prepare_slurm ;;
         cm | ap) prepare_users ;;
     esac
-    heal
+    heal first
     : > $READY
     say "$ROLE ready"
     trap 'exit 0' TERM INT
