@@ -1,154 +1,122 @@
-"""
-Where a pilot is in its life: one total function of what was intended and of what was seen.
-
-It never guesses: what was not looked at is :data:`Look.UNSEEN`, and a state that is in no table is UNKNOWN.
-"""
+"""One total function from what is known of a pilot to its phase; unknown stays unknown."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
-from typing import assert_never
+from typing import Literal, assert_never
 
-from glidein.model import BatchRecord, BatchState, PilotPhase
+from glidein.model import BatchRecord, BatchState, EndReason, EndReport, PilotPhase
 
-
-class Intent(Enum):
-    """How far the factory got with asking for the pilot."""
-
-    RECORDED = "recorded"
-    """In the ledger; the scheduler has not been asked."""
-    SENT = "sent"
-    """Asked; no answer that can be trusted, so the job may exist, or may still come into being."""
-    ACCEPTED = "accepted"
-    """The scheduler gave a job id."""
-    REFUSED = "refused"
-    """The scheduler said no."""
-
-
-class Look(Enum):
-    """What a look at a scheduler gave when it gave no record."""
-
-    ABSENT = "absent"
-    """It answered, and knew no such job."""
-    UNSEEN = "unseen"
-    """It was not asked or gave no answer."""
-
-
-class SlotsSeen(Enum):
-    """What the collector says of a pilot's slots."""
-
-    UNSEEN = "unseen"
-    """It was not asked or gave no answer."""
-    ABSENT = "absent"
-    """It answered, and has no fresh ad of this pilot. A vanished ad is not a dead pilot: others can remove it."""
-    IDLE = "idle"
-    BUSY = "busy"
-    CLOSING = "closing"
-    """The pilot takes no more jobs."""
+SACCT_LAG_S = 60
+"""A job may be in squeue and not yet in sacct this long: 22.05 lags 5 s, a busy slurmdbd longer (measured)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PilotView:
-    """All that is known of one pilot at one moment."""
-
-    intent: Intent
-    live: BatchRecord | Look
-    """The scheduler's queue (squeue)."""
-    final: BatchRecord | Look
-    """The scheduler's accounting (sacct)."""
-    slots: SlotsSeen
-    age_s: int
-    """Since the scheduler was asked."""
-    deadline_s: int
-    """Age from which a request that was sent can no longer take effect: the command's own remote deadline."""
-
-
-def pilot_phase(view: PilotView) -> PilotPhase:
+class Evidence:
     """
-    Where the pilot is. The queue's word comes first, then accounting's, then the collector's.
+    What one observation says of one pilot.
 
-    Accounting closes a pilot only when the queue answered too: an unseen site closes nothing (law 1).
+    ``live`` is None when squeue was read and the pilot was not in it. ``final`` is None when sacct was read and had no
+    record of it, and ``"unseen"`` when sacct could not be read. ``slot`` is what the collector's ads say of it.
     """
-    match view.live:
-        case BatchRecord() as record:
-            return _by_record(record, view.slots)
-        case Look.ABSENT:
-            return _absent_from_queue(view)
-        case Look.UNSEEN:
-            return _unseen(view)
-        case _:
-            assert_never(view.live)
+
+    prior: PilotPhase
+    sent: Literal["intended", "uncertain", "submitted"]
+    past_deadline: bool
+    """A lost submission can no longer take effect."""
+    age_s: float
+    """Since the submission was answered, or since the intent."""
+    live: BatchRecord | None
+    final: BatchRecord | Literal["unseen"] | None
+    slot: Literal["none", "idle", "busy", "leaving", "unseen"]
+    report: EndReport | None
 
 
-def _by_record(record: BatchRecord, slots: SlotsSeen) -> PilotPhase:
-    match record.state:
+def pilot_phase(evidence: Evidence) -> tuple[PilotPhase, EndReason | None]:
+    """The phase, and the reason when that phase is ENDED."""
+    live = evidence.live
+    if live is not None and live.state is not BatchState.UNKNOWN:
+        if live.state.is_final:
+            return PilotPhase.ENDED, end_reason(live, evidence.report)
+        return _live_phase(evidence, live.state), None
+    final = evidence.final
+    if live is None and isinstance(final, BatchRecord) and final.state.is_final:
+        return PilotPhase.ENDED, end_reason(final, evidence.report)
+    if live is None and final is None:
+        return _absent_phase(evidence)
+    if live is None and final == "unseen" and evidence.sent != "submitted":
+        return PilotPhase.UNCERTAIN, None
+    return _unclear_phase(evidence), None
+
+
+def _live_phase(evidence: Evidence, state: BatchState) -> PilotPhase:
+    """The phase of a pilot whose batch job lives."""
+    match state:
         case BatchState.PENDING:
             return PilotPhase.PENDING
-        case BatchState.RUNNING | BatchState.SUSPENDED:
-            return _by_slots(slots)
         case BatchState.COMPLETING:
             return PilotPhase.ENDING
-        case BatchState.UNKNOWN:
-            return PilotPhase.UNKNOWN
         case _:
-            assert record.state.is_final
-            return PilotPhase.ENDED
+            return _slot_phase(evidence)
 
 
-def _by_slots(slots: SlotsSeen) -> PilotPhase:
-    """The phase of a pilot that runs at its site."""
-    match slots:
-        case SlotsSeen.UNSEEN:
-            return PilotPhase.UNKNOWN
-        case SlotsSeen.ABSENT:
-            return PilotPhase.STARTING
-        case SlotsSeen.IDLE:
+def _slot_phase(evidence: Evidence) -> PilotPhase:
+    """The phase of a pilot that runs, from its slot."""
+    match evidence.slot:
+        case "idle":
             return PilotPhase.IDLE
-        case SlotsSeen.BUSY:
+        case "busy":
             return PilotPhase.BUSY
-        case SlotsSeen.CLOSING:
+        case "leaving":
             return PilotPhase.ENDING
-        case _:
-            assert_never(slots)
+        case "none" | "unseen":
+            joined = evidence.prior in (PilotPhase.IDLE, PilotPhase.BUSY, PilotPhase.ENDING)
+            return evidence.prior if joined else PilotPhase.STARTING
+        case _ as never:
+            assert_never(never)
 
 
-def _absent_from_queue(view: PilotView) -> PilotPhase:
-    match view.final:
-        case BatchRecord() as record:
-            # Accounting says it runs or waits and the queue does not know it: one of them is late. 22.05 lags 5 s.
-            return PilotPhase.ENDED if record.state.is_final else PilotPhase.UNKNOWN
-        case Look.ABSENT:
-            return _nowhere(view, both_clean=True)
-        case Look.UNSEEN:
-            return _nowhere(view, both_clean=False)
-        case _:
-            assert_never(view.final)
+def _absent_phase(evidence: Evidence) -> tuple[PilotPhase, EndReason | None]:
+    """The phase of a pilot that squeue and sacct, both read, do not know."""
+    if evidence.sent == "submitted":
+        # The scheduler gave it an id. A young one may not be in sacct yet; an old one is lost: say so, do not guess.
+        if evidence.age_s <= SACCT_LAG_S:
+            return evidence.prior, None
+        return PilotPhase.UNKNOWN, None
+    if evidence.past_deadline:
+        return PilotPhase.ENDED, EndReason.NEVER_APPEARED
+    return PilotPhase.UNCERTAIN, None
 
 
-def _nowhere(view: PilotView, *, both_clean: bool) -> PilotPhase:
-    """The phase of a pilot of which the scheduler showed no record."""
-    match view.intent:
-        case Intent.RECORDED:
-            return PilotPhase.INTENDED
-        case Intent.REFUSED:
-            return PilotPhase.ENDED
-        case Intent.SENT:
-            if both_clean and view.age_s > view.deadline_s:
-                return PilotPhase.ENDED
-            return PilotPhase.UNCERTAIN
-        case Intent.ACCEPTED:
-            return PilotPhase.UNKNOWN
-        case _:
-            assert_never(view.intent)
+def _unclear_phase(evidence: Evidence) -> PilotPhase:
+    """Half a sight: the slot may still tell that it runs; else it is unknown."""
+    if evidence.slot in ("idle", "busy", "leaving"):
+        return _slot_phase(evidence)
+    return PilotPhase.UNKNOWN
 
 
-def _unseen(view: PilotView) -> PilotPhase:
-    """The site gave no answer: only the collector can say more, and only that the pilot lives."""
-    match view.slots:
-        case SlotsSeen.IDLE | SlotsSeen.BUSY | SlotsSeen.CLOSING:
-            return _by_slots(view.slots)
-        case SlotsSeen.ABSENT | SlotsSeen.UNSEEN:
-            return _nowhere(view, both_clean=False)
-        case _:
-            assert_never(view.slots)
+def end_reason(record: BatchRecord, report: EndReport | None) -> EndReason:
+    """
+    Why an ended pilot ended.
+
+    The pilot's own word, except that a pilot told to stop does not know by whom: there the batch system knows more.
+    """
+    batch = _BATCH_REASON.get(record.state, EndReason.FAILED)
+    if batch is EndReason.CANCELLED and record.start_s is None:
+        return EndReason.CANCELLED_PENDING
+    if report is None:
+        return batch
+    if report.reason is EndReason.STOPPED and batch not in (EndReason.FAILED, EndReason.ENDED_SILENTLY):
+        return batch
+    return report.reason
+
+
+_BATCH_REASON = {
+    BatchState.COMPLETED: EndReason.ENDED_SILENTLY,
+    BatchState.FAILED: EndReason.FAILED,
+    BatchState.CANCELLED: EndReason.CANCELLED,
+    BatchState.TIMEOUT: EndReason.TIMEOUT,
+    BatchState.PREEMPTED: EndReason.PREEMPTED,
+    BatchState.NODE_FAIL: EndReason.NODE_FAIL,
+    BatchState.OUT_OF_MEMORY: EndReason.OUT_OF_MEMORY,
+}
