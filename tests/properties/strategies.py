@@ -33,6 +33,7 @@ NOW_S = 1_800_000_000
 CYCLE = "6b49d200abcd"
 SITES = ("alpha", "beta", "gamma")
 REMOVED_SITE = "omega"
+DEMAND_KINDS = ("seen",) * 5 + ("at_least", "unseen")
 OPEN_PHASES = tuple(phase for phase in PilotPhase if phase is not PilotPhase.ENDED)
 LIFETIMES = Lifetimes(join_timeout_s=300, idle_timeout_s=600, default_job_runtime_s=1200)
 NO = Match(matches=False, failed=(FailedClause(owner="job", text="TARGET.Wanted", values=(("Wanted", "false"),)),))
@@ -64,11 +65,11 @@ def record(*, site: str, n: int, offer: Offer, phase: PilotPhase, **more: object
 
 shapes = st.builds(
     Shape,
-    cores=st.integers(1, 8),
-    memory_mib=st.integers(1000, 16000),
-    disk_mib=st.integers(1000, 20000),
-    gpus=st.integers(0, 1),
-    walltime_s=st.sampled_from((1000, 3600, 7200)),
+    cores=st.sampled_from((1, 2, 4, 8)),
+    memory_mib=st.sampled_from((1000, 4000, 16000)),
+    disk_mib=st.sampled_from((1000, 20000)),
+    gpus=st.sampled_from((0, 0, 1)),
+    walltime_s=st.sampled_from((7200, 7200, 3600, 1000)),
 )
 
 
@@ -78,18 +79,22 @@ def offers(site: str) -> st.SearchStrategy[Offer]:
 
 @st.composite
 def policies(draw: st.DrawFn) -> Policy:
-    names = draw(st.sets(st.sampled_from(SITES), min_size=1))
+    names = draw(st.sampled_from((SITES, SITES[:2], SITES[1:], SITES[:1])))
     return Policy(
         sites=tuple(
             SitePolicy(
-                offer=draw(offers(site)), max_pilots=draw(st.integers(0, 6)), max_pending=draw(st.integers(0, 4))
+                offer=draw(offers(site)),
+                max_pilots=draw(st.sampled_from((8, 8, 4, 4, 3, 0))),
+                max_pending=draw(st.sampled_from((6, 6, 4, 3, 1, 0))),
             )
             for site in sorted(names)
         ),
-        max_pilots=draw(st.integers(0, 12)),
-        max_submits_per_cycle=draw(st.integers(0, 8)),
+        max_pilots=draw(st.sampled_from((40, 40, 40, 12, 6, 0))),
+        max_submits_per_cycle=draw(st.sampled_from((20, 20, 20, 5, 2, 0))),
         lifetimes=LIFETIMES,
-        breaker=BreakerPolicy(failures=draw(st.integers(1, 4)), fizzle_s=60, backoff_s=300, backoff_max_s=3600),
+        breaker=BreakerPolicy(
+            failures=draw(st.sampled_from((5, 2, 1))), fizzle_s=60, backoff_s=300, backoff_max_s=3600
+        ),
         surplus_after_s=300,
         ads_max_age_s=300,
     )
@@ -102,23 +107,23 @@ def buckets(draw: st.DrawFn, ap: str, n: int) -> Bucket:
         ap=ap,
         user="ada@pool",
         group="dx1",
-        jobs=draw(st.integers(0, 12)),
+        jobs=draw(st.sampled_from((1, 3, 7, 12, 0))),
         first_job=f"{n}.0",
-        cores=draw(st.integers(1, 10)),
-        memory_mib=draw(st.integers(0, 18000)),
-        disk_mib=draw(st.integers(0, 2000)),
-        gpus=draw(st.sampled_from((0, 0, 0, 1))),
-        runtime_s=draw(st.none() | st.sampled_from((60, 3000, 9000))),
+        cores=draw(st.sampled_from((1, 1, 1, 2, 2, 3, 4, 9))),
+        memory_mib=draw(st.sampled_from((300, 300, 900, 900, 2000, 5000, 0, 17000))),
+        disk_mib=draw(st.sampled_from((100, 100, 100, 400, 0, 2000))),
+        gpus=draw(st.sampled_from((0, 0, 0, 0, 0, 1))),
+        runtime_s=draw(st.sampled_from((None, 60, 60, 600, 600, 3000, 9000))),
         ad_text="",
     )
 
 
 @st.composite
-def demands(draw: st.DrawFn, ap: str, kinds: tuple[str, ...] = ("seen", "seen", "at_least", "unseen")) -> Demand:
+def demands(draw: st.DrawFn, ap: str, kinds: tuple[str, ...] = DEMAND_KINDS) -> Demand:
     kind = draw(st.sampled_from(kinds))
     if kind == "unseen":
         return DemandUnseen(ap=ap, taken_s=NOW_S, reason="no answer in 25 s")
-    found = tuple(draw(buckets(ap, n)) for n in range(draw(st.integers(0, 3))))
+    found = tuple(draw(buckets(ap, n)) for n in range(draw(st.sampled_from((2, 3, 1, 0)))))
     if kind == "at_least":
         return DemandAtLeast(ap=ap, taken_s=NOW_S, buckets=found, reason="more than 10000 ads")
     return DemandSeen(ap=ap, taken_s=NOW_S, buckets=found, running=0)
@@ -170,7 +175,7 @@ def slots_of(draw: st.DrawFn, pilot: PilotRecord) -> Slot:
 @st.composite
 def outcomes(draw: st.DrawFn, site: str) -> SiteOutcomes:
     drawn = []
-    for n in range(draw(st.integers(0, 6))):
+    for n in range(draw(st.sampled_from((1, 3, 6)))):
         joined = draw(st.booleans())
         drawn.append(
             Outcome(
@@ -193,19 +198,21 @@ def sights(draw: st.DrawFn, site: str) -> SiteSight:
 
 
 @st.composite
-def worlds(draw: st.DrawFn, demand_kinds: tuple[str, ...] = ("seen", "seen", "at_least", "unseen")) -> World:
+def worlds(draw: st.DrawFn, demand_kinds: tuple[str, ...] = DEMAND_KINDS) -> World:
     """Any world; most have some room and some demand, so that something is decided."""
     policy = draw(policies())
     configured = {site.name: site.offer for site in policy.sites}
     offer_of = {site: configured.get(site) or draw(offers(site)) for site in (*configured, REMOVED_SITE)}
-    found = tuple(draw(pilots(site, n, offer_of[site])) for site in offer_of for n in range(draw(st.integers(0, 3))))
+    found = tuple(
+        draw(pilots(site, n, offer_of[site])) for site in offer_of for n in range(draw(st.sampled_from((0, 1, 2))))
+    )
     joined = [p for p in found if p.phase in (PilotPhase.IDLE, PilotPhase.BUSY, PilotPhase.ENDING)]
     slots: Slots = SlotsSeen(
         taken_s=NOW_S, slots=tuple(draw(slots_of(pilot)) for pilot in joined if draw(st.booleans()))
     )
-    if draw(st.sampled_from((False,) * 7 + (True,))):
+    if draw(st.sampled_from((False,) * 15 + (True,))):
         slots = SlotsUnseen(taken_s=NOW_S, reason="no answer in 25 s")
-    stopped = draw(st.sets(st.sampled_from(SITES), max_size=1)) if draw(st.booleans()) else set()
+    stopped = draw(st.sampled_from(((), (), (), SITES[:1], (SITES[1], REMOVED_SITE))))
     observation = Observation(
         cycle=CYCLE,
         now_s=NOW_S,
@@ -213,8 +220,8 @@ def worlds(draw: st.DrawFn, demand_kinds: tuple[str, ...] = ("seen", "seen", "at
         slots=slots,
         demands=tuple(draw(demands(ap, demand_kinds)) for ap in ("ap1", "ap2")),
         pilots=found,
-        outcomes=tuple(draw(outcomes(site)) for site in configured if draw(st.booleans())),
-        stops=tuple(SiteStop(site=site, since_s=NOW_S - 50, by="ada", reason="power work") for site in sorted(stopped)),
+        outcomes=tuple(draw(outcomes(site)) for site in configured if draw(st.sampled_from((False, False, True)))),
+        stops=tuple(SiteStop(site=site, since_s=NOW_S - 50, by="ada", reason="power work") for site in stopped),
     )
     return World(observation=observation, table=draw(tables(observation)), policy=policy)
 
@@ -226,7 +233,7 @@ def tables(draw: st.DrawFn, observation: Observation) -> MatchTable:
     if isinstance(observation.slots, SlotsSeen):
         keys += [f"pilot:{slot.pilot_id}" for slot in observation.slots.slots]
     found = {
-        (bucket.key, key): draw(st.sampled_from((YES, YES, NO)))
+        (bucket.key, key): draw(st.sampled_from((YES, YES, YES, NO)))
         for demand in observation.demands
         if not isinstance(demand, DemandUnseen)
         for bucket in demand.buckets

@@ -23,7 +23,7 @@ from factory.verdict import verdicts, verdicts_of
 from glidein.model import Offer, PilotPhase, Shape
 from overlay.model import Bucket, DemandSeen, DemandUnseen, MatchTable, SlotsSeen, SlotsUnseen
 
-settings.register_profile("planner", max_examples=100, deadline=None)
+settings.register_profile("planner", max_examples=200, deadline=None)
 settings.load_profile("planner")
 
 
