@@ -81,7 +81,7 @@ def _ensure_images(say: Say) -> dict[str, str]:
 def _remove_strangers(say: Say) -> None:
     """Remove containers with our label that are no host of ours: left over from another table or a broken run."""
     ours = {host.container for host in model.hosts()}
-    for container in client().containers.list(all=True, filters={"label": model.LABEL}):
+    for container in client().containers.list(all=True, filters={"label": model.OURS}):
         if container.name not in ours:
             container.remove(force=True, v=True)
             say(f"removed left-over container {container.name}")
@@ -91,7 +91,7 @@ def down(say: Say, *, with_images: bool = False) -> None:
     """Remove every container, network, volume and firewall rule that :func:`up` made, and nothing else."""
     with _alone(say):
         ensure_engine(say)
-        label = {"label": model.LABEL}
+        label = {"label": model.OURS}
         found = client().containers.list(all=True, filters=label)
         with step(say, f"removed {len(found)} containers"):
             if found:
@@ -112,7 +112,7 @@ def _removal(container: object) -> Callable[[], object]:
 @contextmanager
 def _alone(say: Say) -> Iterator[None]:
     """Hold this machine's test-bed lock; the kernel frees it when a holder dies, so it never goes stale."""
-    with (cache_dir() / "testbed.lock").open("w") as lock:
+    with (cache_dir() / f"{model.NAME}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -144,7 +144,7 @@ def create_and_start(spec: ContainerSpec) -> None:
         user=spec.user,
         entrypoint=[SUPERVISOR, "init"],
         command=[],
-        labels={model.LABEL: "1", model.HASH_LABEL: spec.made_from()},
+        labels={model.LABEL: model.LABEL_VALUE, model.HASH_LABEL: spec.made_from()},
         host_config=host_config,
         networking_config=api.create_networking_config({first[0]: api.create_endpoint_config(ipv4_address=first[1])}),
     )

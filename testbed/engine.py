@@ -120,7 +120,7 @@ def _install() -> None:
 def _start_dockerd() -> None:
     if os.geteuid() != 0:
         raise EngineMissing("the Docker daemon does not run and only root can start it: start it, then run this again")
-    _remove_stale_pid_file()
+    remove_stale_pid_file()
     log_path = cache_dir() / "dockerd.log"
     with log_path.open("ab") as log:
         # A session of its own: it outlives us, and a Ctrl-C here does not reach it.
@@ -138,7 +138,7 @@ def _start_dockerd() -> None:
     raise EngineMissing(f"dockerd did not start within {DOCKERD_WAIT_S:.0f} s; the end of {log_path}:\n{tail}")
 
 
-def _remove_stale_pid_file() -> None:
+def remove_stale_pid_file() -> None:
     """Forget the pid of a daemon that was killed: dockerd refuses to start while any process has that number."""
     try:
         pid = int(PID_FILE.read_text())

@@ -11,8 +11,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+NAME = os.environ.get("AEROTOW_TESTBED_NAME", "aerotow")
+"""First part of every object's name. Another name (at most 9 characters), with another subnet, is another test-bed."""
 LABEL = "org.aerotow.testbed"
-"""Every object that ``up`` makes carries this label (value "1"), and ``down`` removes what carries it, nothing else."""
+"""Every object that ``up`` makes carries this label, and ``down`` removes what carries it, nothing else."""
+LABEL_VALUE = "1" if NAME == "aerotow" else NAME
+OURS = f"{LABEL}={LABEL_VALUE}"
+FIREWALL_NOTE = LABEL if NAME == "aerotow" else f"{LABEL}.{NAME}"
+"""Comment of every firewall rule of ours."""
 IMAGE_LABEL = "org.aerotow.testbed.image"
 """The same for images, which ``down`` keeps unless it is asked for them."""
 HASH_LABEL = "org.aerotow.testbed.hash"
@@ -86,7 +92,7 @@ class Host:
     @property
     def container(self) -> str:
         """Name of the container."""
-        return f"aerotow-{self.name}"
+        return f"{NAME}-{self.name}"
 
     @property
     def fqdn(self) -> str:
@@ -156,19 +162,19 @@ USERS: tuple[PoolUser, ...] = (
     PoolUser(name="dave", uid=3004, vo="bio", projects=("bio01",), aps=("ap2",)),
 )
 
-POOL_NETWORK = "aerotow-pool"
-FACTORY_STATE_VOLUME = "aerotow-factory-state"
-FACTORY_SECRETS_VOLUME = "aerotow-factory-secrets"
+POOL_NETWORK = f"{NAME}-pool"
+FACTORY_STATE_VOLUME = f"{NAME}-factory-state"
+FACTORY_SECRETS_VOLUME = f"{NAME}-factory-secrets"
 
 
 def site_network(site: SlurmSite) -> str:
     """Name of a site's network, and of its bridge (at most 15 characters)."""
-    return f"aerotow-{site.name}"
+    return f"{NAME}-{site.name}"
 
 
 def home_volume(site: SlurmSite) -> str:
     """Name of the volume with the pilot account's home, shared by login and compute hosts."""
-    return f"aerotow-{site.name}-home"
+    return f"{NAME}-{site.name}-home"
 
 
 def _prefix() -> str:

@@ -29,7 +29,7 @@ def ensure_networks(say: Say) -> None:
         network = there.get(name)
         if network is not None:
             network.reload()
-            if model.LABEL not in (network.attrs.get("Labels") or {}):
+            if (network.attrs.get("Labels") or {}).get(model.LABEL) != model.LABEL_VALUE:
                 raise NetworkTaken(network=name, problem="a network of this name is not ours")
             if network.attrs["IPAM"]["Config"][0].get("Subnet") == subnet:
                 continue
@@ -39,7 +39,7 @@ def ensure_networks(say: Say) -> None:
                 client().networks.create(
                     name,
                     driver="bridge",
-                    labels={model.LABEL: "1"},
+                    labels={model.LABEL: model.LABEL_VALUE},
                     options={"com.docker.network.bridge.name": name},
                     ipam=docker.types.IPAMConfig(pool_configs=[docker.types.IPAMPool(subnet=subnet)]),
                 )
@@ -56,15 +56,15 @@ def _remove(name: str) -> None:
 
 def remove_networks(say: Say) -> None:
     """Remove every network with our label; its containers are gone by now."""
-    for network in client().networks.list(filters={"label": model.LABEL}):
+    for network in client().networks.list(filters={"label": model.OURS}):
         network.reload()
         _remove(network.name)
         say(f"removed network {network.name}")
 
 
-def _rules() -> list[str]:
+def wanted_rules() -> list[str]:
     """Our rules as ``iptables -S`` prints them, without the leading ``-A CHAIN``, from the top of the chain."""
-    note = f"-m comment --comment {model.LABEL}"
+    note = f"-m comment --comment {model.FIREWALL_NOTE}"
     pool = model.POOL_NETWORK
     rules = []
     for site in map(model.site_network, model.SITES):
@@ -84,12 +84,12 @@ def our_rules_now() -> list[str]:
         return []
     prefix = f"-A {CHAIN} "
     lines = [line.removeprefix(prefix).replace('"', "") for line in listing.splitlines() if line.startswith(prefix)]
-    return [line for line in lines if f"--comment {model.LABEL} " in line]
+    return [line for line in lines if f"--comment {model.FIREWALL_NOTE} " in line]
 
 
 def ensure_firewall(say: Say) -> None:
     """Have exactly our rules, in our order, at the top; rules of a broken earlier run are replaced."""
-    wanted = _rules()
+    wanted = wanted_rules()
     if our_rules_now() == wanted:
         return
     with step(say, "firewall: compute hosts to pool only"):

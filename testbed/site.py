@@ -68,7 +68,7 @@ def _fresh_volume(name: str) -> None:
 
     with contextlib.suppress(docker.errors.NotFound):
         client().volumes.get(name).remove(force=True)
-    client().volumes.create(name, labels={model.LABEL: "1"})
+    client().volumes.create(name, labels={model.LABEL: model.LABEL_VALUE})
 
 
 def login_host(site: str) -> model.Host:

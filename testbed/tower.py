@@ -46,7 +46,7 @@ def ensure_container(image: str, say: Say) -> None:
         try:
             client().volumes.get(name)
         except docker.errors.NotFound:
-            client().volumes.create(name, labels={model.LABEL: "1"})
+            client().volumes.create(name, labels={model.LABEL: model.LABEL_VALUE})
     spec = ContainerSpec(
         host=model.factory_host(),
         image=image,
@@ -127,7 +127,7 @@ def ensure_bundle(pool_image: str, say: Say) -> str:
 
 def _make_bundle(pool_image: str, out: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="aerotow-bundle-", dir="/var/tmp") as scratch:
-        container_id = docker_cli("create", "--label", f"{model.LABEL}=1", pool_image, "true").strip()
+        container_id = docker_cli("create", "--label", model.OURS, pool_image, "true").strip()
         try:
             export = subprocess.Popen([docker_command(), "export", container_id], stdout=subprocess.PIPE)
             unpack = subprocess.run(

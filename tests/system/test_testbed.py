@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -175,14 +177,14 @@ def test_second_up_is_quick_and_keeps_what_is_there(bed: Bed) -> None:
     took_s = time.monotonic() - begin_s
     after = _container_ids()
     # The factory's host follows the working tree, which somebody may be editing.
-    before.pop("aerotow-factory")
-    after.pop("aerotow-factory")
+    before.pop(model.factory_host().container)
+    after.pop(model.factory_host().container)
     assert before == after
     assert took_s < 20
 
 
 def _container_ids() -> dict[str, str]:
-    found = client().containers.list(all=True, filters={"label": model.LABEL})
+    found = client().containers.list(all=True, filters={"label": model.OURS})
     return {str(container.name): str(container.id) for container in found}
 
 
@@ -191,16 +193,18 @@ def test_up_heals_dead_and_frozen_daemons_and_foreign_leftovers(bed: Bed) -> Non
     site = bed.sites["gamma"]
     site.stop("slurmctld", kill=True)
     site.signal("slurmd", "STOP", node="n2")
-    rule = ["-i", "aerotow-gone", "-m", "comment", "--comment", model.LABEL, "-j", "DROP"]
+    rule = ["-i", "aerotow-gone", "-m", "comment", "--comment", model.FIREWALL_NOTE, "-j", "DROP"]
     run(["iptables", "-w", "-I", network.CHAIN, *rule])
     image = containers.find(model.host_named("cm")).image.id  # type: ignore[union-attr]
-    left = client().containers.create(image, "true", name="aerotow-left-over", labels={model.LABEL: "1"})
+    left = client().containers.create(
+        image, "true", name=f"{model.NAME}-left-over", labels={model.LABEL: model.LABEL_VALUE}
+    )
     before = _container_ids()
     federation.up(lambda _: None)
     after = _container_ids()
-    assert before.pop("aerotow-left-over") == left.id
-    before.pop("aerotow-factory")
-    after.pop("aerotow-factory")
+    assert before.pop(f"{model.NAME}-left-over") == left.id
+    before.pop(model.factory_host().container)
+    after.pop(model.factory_host().container)
     assert before == after
     for host in model.site_hosts(site.row):
         assert {d.state for d in containers.daemons(host)} == {"running"}
@@ -216,17 +220,25 @@ def test_up_makes_a_site_anew_when_one_of_its_hosts_is_gone(bed: Bed) -> None:
 
 
 @pytest.mark.long
-def test_down_leaves_nothing_that_up_made(bed: Bed) -> None:
-    foreign = client().networks.create("not-of-aerotow", driver="bridge")
+def test_down_leaves_nothing_that_up_made_and_takes_nothing_else(bed: Bed) -> None:
+    """With a test-bed of its own, beside the one that everybody uses."""
+    env = {**os.environ, "AEROTOW_TESTBED_NAME": "second", "AEROTOW_TESTBED_SUBNET": "10.89"}
+    command = [sys.executable, "-m", "testbed"]
+    ours = {"label": f"{model.LABEL}=second"}
+    others = _container_ids()
     try:
-        federation.down(lambda _: None)
-        label = {"label": model.LABEL}
-        assert client().containers.list(all=True, filters=label) == []
-        assert client().networks.list(filters=label) == []
-        assert client().volumes.list(filters=label) == []
-        assert network.our_rules_now() == []
-        assert "aerotow" not in run(["iptables-save"])
-        assert [net.name for net in client().networks.list(names=["not-of-aerotow"])] == ["not-of-aerotow"]
+        subprocess.run([*command, "up"], env=env, check=True, timeout=300)
+        assert len(client().containers.list(filters=ours)) == len(model.hosts())
+        assert "second-alpha" in run(["iptables-save"])
     finally:
-        foreign.remove()
-        federation.up(lambda _: None)
+        subprocess.run([*command, "down"], env=env, check=True, timeout=120)
+    assert client().containers.list(all=True, filters=ours) == []
+    assert client().networks.list(filters=ours) == []
+    assert client().volumes.list(filters=ours) == []
+    assert "second-" not in run(["iptables-save"])
+    assert "second-" not in run(["ip", "link"])
+    after = _container_ids()
+    for ids in (others, after):
+        ids.pop(model.factory_host().container)
+    assert after == others
+    assert network.our_rules_now() == network.wanted_rules()
