@@ -139,6 +139,13 @@ def record(world: World, ledger: Ledger, sights: Sights, *, cycle: str, now_s: f
     return observation_of(world, ledger, sights, reconciled, cycle=cycle, now_s=now_s)
 
 
+def observe(world: World, ledger: Ledger, sights: Sights, *, cycle: str, now_s: float) -> Observation:
+    """The observation alone, for those who only want to know what would be decided; writes nothing."""
+    known = ledger.open_pilots(world.instance)
+    reconciled = reconcile(known, sights.sites, sights.slots, now_s=now_s, instance=world.instance, policy=world.policy)
+    return observation_of(world, ledger, sights, reconciled, cycle=cycle, now_s=now_s)
+
+
 def observation_of(
     world: World, ledger: Ledger, sights: Sights, reconciled: Reconciled, *, cycle: str, now_s: float
 ) -> Observation:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import structlog
 
@@ -39,7 +41,7 @@ class LeaseKeeper:
         self._ledger = ledger
         self._ttl_s = ttl_s
         self._clock = clock
-        self._lease: Lease = ledger.acquire_lease(instance, holder, clock(), ttl_s)
+        self._lease: Lease = _acquire(ledger, instance=instance, holder=holder, now_s=clock(), ttl_s=ttl_s)
         self._lost = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
@@ -72,6 +74,43 @@ class LeaseKeeper:
             except LedgerUnavailable as error:
                 # Keep trying: lease() gives None by itself when the lease runs out.
                 log.error("lease.not_renewed", reason=str(error))
+
+
+def _acquire(ledger: Ledger, *, instance: str, holder: str, now_s: float, ttl_s: float) -> Lease:
+    """Take the lease; one whose holder was a process of this host that is gone need not run out first."""
+    try:
+        return ledger.acquire_lease(instance, holder, now_s, ttl_s)
+    except LeaseHeld as error:
+        if not is_dead_here(error.holder):
+            raise
+        log.warning("lease.taken_over", dead_holder=error.holder)
+        return ledger.acquire_lease(instance, holder, now_s, ttl_s, replacing=error.holder)
+
+
+def holder_name() -> str:
+    """Who we are in the lease: host, process, and the process's start, which no later process shares."""
+    pid = os.getpid()
+    return f"{os.uname().nodename}:{pid}:{_start_ticks(pid)}"
+
+
+def is_dead_here(holder: str) -> bool:
+    """Whether a lease's holder was a process of this very host and exists no more. In doubt it lives."""
+    host, _, rest = holder.partition(":")
+    pid, _, ticks = rest.partition(":")
+    if host != os.uname().nodename or not pid.isdigit() or not ticks.isdigit():
+        return False
+    return _start_ticks(int(pid)) != int(ticks)
+
+
+def _start_ticks(pid: int) -> int:
+    """When a process of this host started, in clock ticks since boot (proc(5), stat field 22); 0: there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    # A zombie holds no lease: it runs no code.
+    fields = stat.rpartition(")")[2].split()
+    return 0 if fields[0] in ("Z", "X") else int(fields[19])
 
 
 def run_loop(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from factory.model import Observation, Policy
+from glidein.epconfig import PoolFacts
 from glidein.slot import offer_ad_text
 from overlay.matching import match_table
 from overlay.model import Bucket, DemandUnseen, MatchTable, SlotsSeen
@@ -13,11 +12,6 @@ from overlay.model import Bucket, DemandUnseen, MatchTable, SlotsSeen
 def match_observation(observation: Observation, policy: Policy) -> MatchTable:
     """The match table of an observation; its clock is the observation's."""
     return match_table(buckets_of(observation), slot_ads(observation, policy), now_s=observation.now_s)
-
-
-def match_with(observation: Observation, policy: Policy, buckets: Iterable[Bucket]) -> MatchTable:
-    """The same for an observation with other buckets, for example one job that somebody asks about."""
-    return match_table((*buckets_of(observation), *buckets), slot_ads(observation, policy), now_s=observation.now_s)
 
 
 def buckets_of(observation: Observation) -> tuple[Bucket, ...]:
@@ -29,8 +23,16 @@ def buckets_of(observation: Observation) -> tuple[Bucket, ...]:
 
 def slot_ads(observation: Observation, policy: Policy) -> dict[str, str]:
     """Ads by slot key: ``offer:SITE`` for every configured site, ``pilot:ID`` for every slot in the pool."""
+    facts = policy.slot_facts
     ads = {
-        f"offer:{site.name}": offer_ad_text(site.offer, now_s=int(observation.now_s), lifetimes=policy.lifetimes)
+        f"offer:{site.name}": offer_ad_text(
+            offer=site.offer,
+            lifetimes=policy.lifetimes,
+            # The collector's address is in no slot ad.
+            pool=PoolFacts(collector="", trust_domain=facts.trust_domain),
+            condor_version=facts.condor_version,
+            now_s=int(observation.now_s),
+        )
         for site in policy.sites
     }
     if isinstance(observation.slots, SlotsSeen):

@@ -79,6 +79,15 @@ class BreakerPolicy:
     backoff_max_s: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class SlotFacts:
+    """What every slot of a pilot says of itself, wherever it runs."""
+
+    trust_domain: str = "pool"
+    condor_version: str = ""
+    """HTCondor's own version string, from the bundle; empty where the bundle has no manifest."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """The operator's rules as the planner uses them."""
@@ -93,6 +102,7 @@ class Policy:
     """A waiting pilot that nothing needs for this long is cancelled."""
     ads_max_age_s: int
     """A joined pilot whose slot vanished is taken for free capacity this long: a lost ad is not a dead pilot."""
+    slot_facts: SlotFacts = SlotFacts()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

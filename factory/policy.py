@@ -6,7 +6,7 @@ import json
 
 from config.model import Config
 from config.model import Site as SiteConfig
-from factory.model import BreakerPolicy, Policy, SitePolicy
+from factory.model import BreakerPolicy, Policy, SitePolicy, SlotFacts
 from glidein.model import Lifetimes, Offer, Shape
 
 
@@ -25,6 +25,7 @@ def policy_of(config: Config) -> Policy:
         ),
         surplus_after_s=_seconds(config.factory.surplus_after.total_seconds()),
         ads_max_age_s=_seconds(config.pool.ads_max_age.total_seconds()),
+        slot_facts=SlotFacts(trust_domain=config.pool.trust_domain),
     )
 
 

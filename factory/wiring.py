@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -25,13 +24,13 @@ from factory.cycle import World
 from factory.loop import Clocks
 from factory.matching import match_observation
 from factory.policy import lifetimes_of, policy_of
-from factory.pool import CondorPool
 from factory.sites.contract import Site
 from factory.sites.shell import LocalShell, SshShell
 from factory.sites.slurm import SlurmSettings, SlurmSite, bundle_name
 from glidein.epconfig import PoolFacts
 from glidein.script import TOKEN, BundleRef, pilot_script_text, spool_files
-from overlay.client import Ap, PoolClient
+from overlay.client import PoolClient
+from overlay.pool import HtcondorPool
 from tokens.keys import read_key
 from tokens.mint import mint
 from tokens.model import PILOT_SCOPES, TokenRequest, pilot_token_lifetime
@@ -49,20 +48,18 @@ def open_ledger(config: Config) -> Ledger:
     return Ledger(open_database(config.instance.database_url))
 
 
-def make_pool(config: Config) -> CondorPool:
+def make_pool(config: Config) -> HtcondorPool:
     """The HTCondor side, asked with the factory's READ tokens."""
-    timeout_s = config.factory.query_timeout.total_seconds()
     client = PoolClient(
         collector=config.pool.collector,
         tokens_dir=config.pool.secrets_dir / "tokens.d",
-        timeout_s=timeout_s,
+        timeout_s=config.factory.query_timeout.total_seconds(),
     )
-    aps = {name: Ap(name=name, schedd=ap.schedd) for name, ap in config.access_points.items()}
-    return CondorPool(
+    return HtcondorPool(
         client=client,
-        aps=aps,
-        ads_max_age_s=int(config.pool.ads_max_age.total_seconds()),
-        attributes=tuple(sorted({name for site in config.sites.values() for name in site.slot_attributes})),
+        schedds={name: ap.schedd for name, ap in config.access_points.items()},
+        ads_max_age_s=config.pool.ads_max_age.total_seconds(),
+        slot_attributes=tuple(sorted({name for site in config.sites.values() for name in site.slot_attributes})),
     )
 
 
@@ -239,8 +236,3 @@ def pilot_token(config: Config, pilot: PilotRecord) -> str:
         jti=secrets.token_hex(16),
     )
     return mint(read_key(config.pool.secrets_dir / "keys.d" / key), key, request)
-
-
-def holder_name() -> str:
-    """Who we are in the lease: host and process, for the person who has to find it."""
-    return f"{os.uname().nodename}:{os.getpid()}"

@@ -234,6 +234,8 @@ def _final_record(row: dict[str, str]) -> BatchRecord:
     """One record of sacct."""
     state = batch_state(row["State"])
     code, _, signal = row["ExitCode"].partition(":")
+    # Cancelled while it waited: 22.05 gives the end as the start and a core that it never had; later versions do not.
+    never_ran = row["NodeList"] in ("", "None assigned")
     return BatchRecord(
         name=row["JobName"],
         job_id=row["JobIDRaw"],
@@ -243,13 +245,13 @@ def _final_record(row: dict[str, str]) -> BatchRecord:
         exit_code=_count(code) if state.is_final else None,
         exit_signal=_count(signal) if state.is_final else None,
         submit_s=_epoch(row["Submit"]),
-        start_s=_epoch(row["Start"]) if state is not BatchState.PENDING else None,
+        start_s=None if never_ran else _epoch(row["Start"]),
         end_s=_epoch(row["End"]),
         elapsed_s=_count(row["ElapsedRaw"]),
-        alloc_cpus=_count(row["AllocCPUS"]),
+        alloc_cpus=None if never_ran else _count(row["AllocCPUS"]),
         partition=row["Partition"],
         account=row["Account"],
-        node="" if row["NodeList"] == "None assigned" else row["NodeList"],
+        node="" if never_ran else row["NodeList"],
     )
 
 
