@@ -1,0 +1,71 @@
+"""What every command starts from: the operator's file, the ledger and the clock, each opened when first used."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import click
+
+from accounting.books import Books
+from accounting.ledger import Ledger
+from aerotow.cli.failure import USAGE, Failure
+from config.load import load_config
+from config.model import Config
+
+DEFAULT_CONFIG = Path("/etc/aerotow/aerotow.toml")
+
+
+@dataclass(kw_only=True)
+class App:
+    """The context object of click."""
+
+    config_path: Path
+    clock: Callable[[], float] = field(default=time.time)
+
+    @cached_property
+    def config(self) -> Config:
+        """The operator's file, read once per command."""
+        return load_config(self.config_path)
+
+    @cached_property
+    def books(self) -> Books:
+        """The database, made or migrated when it is first used; a SQLite file's directory is made, 0700."""
+        instance = self.config.instance
+        if instance.database is None:
+            try:
+                instance.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise Failure(
+                    f"instance.state_dir: {instance.state_dir} cannot be made ({error.strerror}); "
+                    "make it for the user that runs aerotow, or name another in the file"
+                ) from error
+        return Books(instance.database_url)
+
+    @property
+    def ledger(self) -> Ledger:
+        """Pilots, decisions and stops."""
+        return self.books.ledger
+
+    def now_s(self) -> float:
+        """Epoch seconds."""
+        return self.clock()
+
+
+pass_app = click.make_pass_decorator(App)
+
+
+def known(name: str, names: Iterable[str], *, what: str, where: str) -> str:
+    """The name if it is one of ``names``; else the command ends and says what may have been meant."""
+    all_names = sorted(names)
+    if name in all_names:
+        return name
+    near = difflib.get_close_matches(name, all_names, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else f"there {'is' if len(all_names) == 1 else 'are'}: "
+    if not near:
+        hint += ", ".join(all_names) if all_names else "none"
+    raise Failure(f"no {what} '{name}' in {where}; {hint}", exit_code=USAGE)

@@ -1,0 +1,120 @@
+"""``aerotow sites``: one line per site, with what limits it and how its pilots have ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import click
+
+from accounting.model import PilotRecord, PilotUsageRow
+from aerotow.cli.app import App, pass_app
+from aerotow.cli.freshness import picture_of, sight_words, warn_when_old
+from aerotow.cli.show import clock_time, json_option, percent, print_json, say, span, table
+from aerotow.cli.status import breaker_words, site_json
+from factory.report import SiteStatus, end_reasons, last_refusal
+
+_RECENT = 50
+"""Pilots of a site whose ends are counted; the breaker looks as far back."""
+_PERIOD_S = 24 * 3600
+"""Efficiency is of this long."""
+
+
+@click.command()
+@json_option
+@pass_app
+def sites(app: App, as_json: bool) -> None:
+    """
+    Caps, pilots and breaker by site.
+
+    One line per site: caps, pilots, cores, efficiency of the last 24 h, breaker, stops, and how its last 50 pilots ended.
+    """
+    picture = picture_of(app)
+    now_s = app.now_s()
+    since_s = int(now_s) - _PERIOD_S
+    efficiency = {row.site: row for row in app.books.pilot_usage(since_s=since_s, until_s=None, now_s=int(now_s))}
+    recent: dict[str, list[PilotRecord]] = {}
+    for pilot in app.ledger.outcomes(app.config.instance.name, per_site=_RECENT):
+        recent.setdefault(pilot.offer.site, []).append(pilot)
+    if as_json:
+        print_json(
+            {
+                "now_s": int(now_s),
+                "freshness": picture.fresh,
+                "efficiency_since_s": since_s,
+                "sites": [_json(site, efficiency.get(site.site), recent.get(site.site, [])) for site in picture.sites],
+            }
+        )
+        return
+    warn_when_old(picture.fresh, instance=app.config.instance.name, now_s=now_s)
+    if not picture.sites:
+        say("no sites: add a table [sites.NAME] to the file (see 'aerotow config example')")
+        return
+    table(
+        ("site", "state", "open", "max", "waiting", "max pending", "running", "cores", "efficiency 24 h", "breaker"),
+        (_row(site, efficiency, now_s) for site in picture.sites),
+        right=("open", "max", "waiting", "max pending", "running", "cores", "efficiency 24 h"),
+    )
+    for site in picture.sites:
+        for line in _notes(site, recent.get(site.site, []), now_s):
+            say(f"{site.site}: {line}")
+
+
+def _row(site: SiteStatus, efficiency: Mapping[str, PilotUsageRow], now_s: float) -> tuple[object, ...]:
+    """One site in a line."""
+    used = efficiency.get(site.site)
+    busy = site.census.busy_cores
+    running = site.census.starting + site.census.idle + site.census.busy + site.census.ending
+    return (
+        site.site,
+        sight_words(site.sighting, now_s) + (", stopped" if site.stop else ""),
+        site.census.open,
+        site.max_pilots,
+        site.waiting,
+        site.max_pending,
+        running,
+        f"{'?' if busy is None else busy}/{site.census.running_cores}",
+        percent(used.efficiency if used else None),
+        site.breaker.mode.replace("_", " ") if site.breaker else None,
+    )
+
+
+def _notes(site: SiteStatus, recent: list[PilotRecord], now_s: float) -> list[str]:
+    """What does not fit in the line: who decided what, and how pilots ended."""
+    notes = []
+    if not site.configured:
+        notes.append("has left the configuration; it is watched until its pilots have ended")
+    if site.sighting.sight == "unseen":
+        notes.append(f"{sight_words(site.sighting, now_s)}: {site.sighting.reason}")
+    if site.stop is not None:
+        notes.append(
+            f"stopped by {site.stop.by} at {clock_time(site.stop.since_s, now_s)}: {site.stop.reason}; "
+            f"'aerotow resume {site.site}' ends it"
+        )
+    if site.breaker is not None and (site.breaker.mode != "closed" or site.breaker.failures):
+        notes.append(f"breaker (owner: factory, from the pilots' ends) {breaker_words(site.breaker, now_s)}")
+    if site.census.unknown:
+        notes.append(
+            f"{site.census.unknown} pilots unknown: seen nowhere that was looked at, counted as open; "
+            f"'aerotow pilots --site {site.site}' lists them"
+        )
+    ends = end_reasons(recent)
+    if ends:
+        notes.append(f"last ends: {', '.join(f'{count} {reason}' for reason, count in ends.items())}")
+    refused = last_refusal(recent)
+    if refused is not None and refused.ended_s is not None:
+        notes.append(f"last refusal {span(max(0.0, now_s - refused.ended_s))} ago: {refused.detail}")
+    return notes
+
+
+def _json(site: SiteStatus, used: PilotUsageRow | None, recent: list[PilotRecord]) -> dict[str, object]:
+    """One site for scripts."""
+    refused = last_refusal(recent)
+    return site_json(site) | {
+        "efficiency": None if used is None else used.efficiency,
+        "pilot_core_s": None if used is None else used.pilot_core_s,
+        "payload_core_s": None if used is None else used.payload_core_s,
+        "ends": end_reasons(recent),
+        "last_refusal": None
+        if refused is None
+        else {"pilot_id": refused.pilot_id, "at_s": refused.ended_s, "detail": refused.detail},
+    }

@@ -1,0 +1,69 @@
+"""``aerotow stop`` and ``aerotow resume``: an operator's word that a site gets no new pilots, and its end."""
+
+from __future__ import annotations
+
+import getpass
+import os
+
+import click
+
+from accounting.model import SiteStop
+from aerotow.cli.app import App, known, pass_app
+from aerotow.cli.failure import USAGE, Failure
+from aerotow.cli.freshness import picture_of, warn_when_old
+from aerotow.cli.show import clock_time, say
+
+
+@click.command()
+@click.argument("site")
+@click.option("--reason", required=True, help="Why, in a few words: everyone who asks 'why' is told.")
+@pass_app
+def stop(app: App, site: str, reason: str) -> None:
+    """
+    Give SITE no new pilots.
+
+    Those that wait in its queue are cancelled in the next cycle; running ones end by themselves.
+    """
+    known(site, _sites(app), what="site", where=str(app.config_path))
+    if not reason.strip():
+        raise Failure("--reason is empty; everyone who asks 'why' is told this text", exit_code=USAGE)
+    picture = picture_of(app)
+    here = next((one for one in picture.sites if one.site == site), None)
+    app.ledger.stop_site(SiteStop(site=site, since_s=int(app.now_s()), by=_who(), reason=" ".join(reason.split())))
+    say(f"{site}: stopped; no new pilots until 'aerotow resume {site}'")
+    if here is not None and here.census.open:
+        waiting, running = here.waiting, here.census.open - here.waiting
+        say(f"{site}: {waiting} waiting pilots are cancelled in the next cycle, {running} others end by themselves")
+    warn_when_old(picture.fresh, instance=app.config.instance.name, now_s=app.now_s())
+
+
+@click.command()
+@click.argument("site")
+@pass_app
+def resume(app: App, site: str) -> None:
+    """Let SITE have pilots again."""
+    stops = {one.site: one for one in app.ledger.stops()}
+    known(site, {*_sites(app), *stops}, what="site", where=str(app.config_path))
+    was = stops.get(site)
+    if not app.ledger.resume_site(site) or was is None:
+        say(f"{site}: was not stopped; nothing to do")
+        return
+    say(
+        f"{site}: resumed (stopped by {was.by} since {clock_time(was.since_s, app.now_s())}: {was.reason}); "
+        "it may get pilots from the next cycle on"
+    )
+    warn_when_old(picture_of(app).fresh, instance=app.config.instance.name, now_s=app.now_s())
+
+
+def _sites(app: App) -> set[str]:
+    """Configured sites, and those that are still watched."""
+    return {*app.config.sites, *(pilot.offer.site for pilot in app.ledger.open_pilots(app.config.instance.name))}
+
+
+def _who() -> str:
+    """The person at the keyboard, also behind sudo."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (OSError, KeyError):
+        # A container's user may have no name.
+        return f"uid {os.getuid()}"
