@@ -88,18 +88,23 @@ def _acquire(ledger: Ledger, *, instance: str, holder: str, now_s: float, ttl_s:
 
 
 def holder_name() -> str:
-    """Who we are in the lease: host, process, and the process's start, which no later process shares."""
+    """Who we are in the lease: host, space of process ids, process, and its start, which no later process shares."""
     pid = os.getpid()
-    return f"{os.uname().nodename}:{pid}:{_start_ticks(pid)}"
+    return f"{_process_space()}:{pid}:{_start_ticks(pid)}"
 
 
 def is_dead_here(holder: str) -> bool:
     """Whether a lease's holder was a process of this very host and exists no more. In doubt it lives."""
-    host, _, rest = holder.partition(":")
-    pid, _, ticks = rest.partition(":")
-    if host != os.uname().nodename or not pid.isdigit() or not ticks.isdigit():
+    space, _, rest = holder.rpartition(":")
+    space, _, pid = space.rpartition(":")
+    if space != _process_space() or not pid.isdigit() or not rest.isdigit():
         return False
-    return _start_ticks(int(pid)) != int(ticks)
+    return _start_ticks(int(pid)) != int(rest)
+
+
+def _process_space() -> str:
+    """Host name and the namespace of process ids: two containers of one name do not see each other's processes."""
+    return f"{os.uname().nodename}:{Path('/proc/self/ns/pid').readlink().name}"
 
 
 def _start_ticks(pid: int) -> int:
