@@ -247,6 +247,9 @@ def _needed(loader: Path, directories: tuple[Path, ...], elf: Path) -> dict[str,
         if (lost := _NOT_FOUND.match(line)) is not None:
             raise MissingLibrary(program=elf.name, library=lost["name"])
         if (found := _RESOLVED.match(line)) is not None:
+            # The loader also looks in its built-in directories, which are those of the machine that builds.
+            if not any(Path(found["path"]).parent == directory for directory in directories):
+                raise MissingLibrary(program=elf.name, library=found["name"])
             libraries[PurePosixPath(found["name"]).name] = Path(found["path"])
     return libraries
 

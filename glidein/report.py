@@ -18,7 +18,7 @@ def parse_end_report(text: str) -> EndReport:
         raise BadEndReport(text=text, problem=f"longer than {MAX_BYTES} bytes")
     try:
         found: object = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadEndReport(text=text, problem="no JSON") from error
     if not isinstance(found, dict):
         raise BadEndReport(text=text, problem="no JSON object")
