@@ -81,7 +81,14 @@ def _one(records: tuple[BatchRecord, ...], batch_id: str | None) -> BatchRecord 
     """The record of a pilot: that of its job id, else one that is not over, else the latest."""
     return max(
         records,
-        key=lambda r: (r.job_id == batch_id, not r.state.is_final, r.submit_s or 0, len(r.job_id), r.job_id),
+        key=lambda r: (
+            r.job_id == batch_id,
+            not r.state.is_final,
+            r.submit_s or 0,
+            len(r.job_id),
+            r.job_id,
+            r.state.value,
+        ),
         default=None,
     )
 
