@@ -84,8 +84,11 @@ class SlotFacts:
     """What every slot of a pilot says of itself, wherever it runs."""
 
     trust_domain: str = "pool"
-    condor_version: str = ""
-    """HTCondor's own version string, from the bundle; empty where the bundle has no manifest."""
+    condor_version: str = "$CondorVersion: 25.14.1 2026-08-21 $"
+    """
+    As in the bundle that this release makes. Jobs compare its number only: below 25.12 their Requirements check the
+    disk, from there on the slot does.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
