@@ -57,3 +57,25 @@ def sight_words(sighting: Sighting, now_s: float) -> str:
             if sighting.seen_s is None:
                 return f"unseen since {since} or longer ({length})"
             return f"unseen since {since} ({length})"
+
+
+def freshness_json(fresh: Freshness) -> dict[str, object]:
+    """How old the picture is, for scripts."""
+    return {
+        "last_cycle": fresh.cycle,
+        "last_cycle_s": None if fresh.last_cycle_s is None else int(fresh.last_cycle_s),
+        "stale": fresh.stale,
+        "lease_holder": None if fresh.lease is None else fresh.lease.holder,
+        "lease_expires_s": None if fresh.lease is None else int(fresh.lease.expires_s),
+        "lease_valid": fresh.lease_valid,
+    }
+
+
+def sighting_json(sighting: Sighting) -> dict[str, object]:
+    """Whether something is seen and since when not, for scripts."""
+    return {
+        "state": sighting.sight,
+        "since_s": None if sighting.unseen_since_s is None else int(sighting.unseen_since_s),
+        "seen_s": None if sighting.seen_s is None else int(sighting.seen_s),
+        "reason": sighting.reason,
+    }

@@ -48,9 +48,7 @@ def pilots(app: App, site: str | None, all_pilots: bool, since: str | None, as_j
         open_now = [one for one in picture.pilots if site in (None, one.offer.site)]
         chosen = tuple(sorted(open_now, key=lambda one: (one.intended_s, one.pilot_id), reverse=True))
     if as_json:
-        print_json(
-            {"now_s": int(now_s), "freshness": picture.fresh, "pilots": [pilot_json(one, now_s) for one in chosen]}
-        )
+        print_json([pilot_json(one, now_s) for one in chosen])
         return
     warn_when_old(picture.fresh, instance=instance, now_s=now_s)
     if not chosen:
@@ -151,8 +149,36 @@ def life_words(one: PilotRecord, now_s: float) -> str | None:
 
 def pilot_json(one: PilotRecord, now_s: float) -> dict[str, object]:
     """One pilot for scripts."""
-    tree: dict[str, object] = plain(one)
-    return tree | {"site": one.offer.site, "node": node_of(one), "life_left_s": life_left_s(one, now_s)}
+    offer, shape = one.offer, one.offer.shape
+    return {
+        "pilot_id": one.pilot_id,
+        "site": offer.site,
+        "phase": one.phase.name.lower(),
+        "sent": one.sent,
+        "cores": shape.cores,
+        "memory_mib": shape.memory_mib,
+        "walltime_s": shape.walltime_s,
+        "account": offer.account,
+        "partition": offer.partition,
+        "cycle": one.cycle,
+        "batch_id": one.batch_id,
+        "batch_reason": one.batch_reason,
+        "node": node_of(one),
+        "intended_s": one.intended_s,
+        "submitted_s": one.submitted_s,
+        "started_s": one.started_s,
+        "joined_s": one.joined_s,
+        "slot_seen_s": one.slot_seen_s,
+        "surplus_since_s": one.surplus_since_s,
+        "cancel_intended_s": one.cancel_intended_s,
+        "ended_s": one.ended_s,
+        "life_left_s": life_left_s(one, now_s),
+        "end_reason": None if one.end_reason is None else one.end_reason.value,
+        "detail": one.detail,
+        "jobs": one.jobs,
+        "batch": plain(one.batch),
+        "report": plain(one.report),
+    }
 
 
 def _facts(one: PilotRecord, now_s: float) -> list[tuple[str, object]]:

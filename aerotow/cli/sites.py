@@ -8,7 +8,7 @@ import click
 
 from accounting.model import PilotRecord, PilotUsageRow
 from aerotow.cli.app import App, pass_app
-from aerotow.cli.freshness import picture_of, sight_words, warn_when_old
+from aerotow.cli.freshness import freshness_json, picture_of, sight_words, warn_when_old
 from aerotow.cli.show import clock_time, json_option, percent, print_json, say, span, table
 from aerotow.cli.status import breaker_words, site_json
 from factory.report import SiteStatus, end_reasons, last_refusal
@@ -26,7 +26,7 @@ def sites(app: App, as_json: bool) -> None:
     """
     Caps, pilots and breaker by site.
 
-    One line per site: caps, pilots, cores, efficiency of the last 24 h, breaker, stops, and how its last 50 pilots ended.
+    One line per site: caps, pilots, cores, efficiency of the last 24 h, breaker, stops, and how the last 50 ended.
     """
     picture = picture_of(app)
     now_s = app.now_s()
@@ -39,7 +39,7 @@ def sites(app: App, as_json: bool) -> None:
         print_json(
             {
                 "now_s": int(now_s),
-                "freshness": picture.fresh,
+                "factory": freshness_json(picture.fresh),
                 "efficiency_since_s": since_s,
                 "sites": [_json(site, efficiency.get(site.site), recent.get(site.site, [])) for site in picture.sites],
             }

@@ -8,7 +8,7 @@ import click
 
 from accounting.model import StreamState
 from aerotow.cli.app import App, pass_app
-from aerotow.cli.freshness import age_line, picture_of, sight_words
+from aerotow.cli.freshness import age_line, freshness_json, picture_of, sight_words, sighting_json
 from aerotow.cli.show import ago, clock_time, json_option, plain, print_json, say, table
 from factory.model import BreakerState
 from factory.picture import Picture
@@ -193,23 +193,54 @@ def stream_words(stream: StreamState | None, now_s: float) -> str:
 
 def _json(app: App, picture: Picture, streams: Iterable[StreamState], now_s: float) -> dict[str, object]:
     """The page for scripts."""
-    last = picture.last
+    last, pool = picture.last, picture.pool
     return {
         "now_s": int(now_s),
         "instance": app.config.instance.name,
-        "freshness": picture.fresh,
+        "factory": freshness_json(picture.fresh),
         "frozen": "" if last is None else last.plan.frozen,
         "sites": [site_json(site) for site in picture.sites],
-        "access_points": picture.aps,
-        "collector": picture.pool,
-        "usage_streams": tuple(streams),
+        "access_points": [_ap_json(ap) for ap in picture.aps],
+        "collector": sighting_json(pool.sighting)
+        | {"slots": pool.slots, "cores": pool.cores, "busy_cores": pool.busy_cores},
+        "usage_streams": [plain(stream) for stream in streams],
     }
 
 
 def site_json(site: SiteStatus) -> dict[str, object]:
     """One site for scripts."""
-    tree: dict[str, object] = plain(site)
-    census = tree["census"]
-    assert isinstance(census, dict)
-    census["open"] = site.census.open
-    return tree
+    census = site.census
+    return {
+        "site": site.site,
+        "configured": site.configured,
+        **sighting_json(site.sighting),
+        "pilots": {
+            "open": census.open,
+            "intended": census.intended,
+            "pending": census.pending,
+            "starting": census.starting,
+            "idle": census.idle,
+            "busy": census.busy,
+            "ending": census.ending,
+            "unknown": census.unknown,
+        },
+        "waiting": site.waiting,
+        "max_pilots": site.max_pilots,
+        "max_pending": site.max_pending,
+        "cores": census.running_cores,
+        "busy_cores": census.busy_cores,
+        "breaker": plain(site.breaker),
+        "stop": plain(site.stop),
+    }
+
+
+def _ap_json(ap: ApStatus) -> dict[str, object]:
+    """One access point for scripts."""
+    return {
+        "ap": ap.ap,
+        **sighting_json(ap.sighting),
+        "jobs_idle": ap.idle,
+        "kinds": ap.kinds,
+        "jobs_running": ap.running,
+        "jobs_held_back": ap.held_back,
+    }

@@ -8,7 +8,7 @@ import click
 
 from accounting.model import PilotUsageRow, StreamState, UsageKey, UsageRow
 from aerotow.cli.app import App, known
-from aerotow.cli.failure import PARTLY, USAGE, Failure
+from aerotow.cli.failure import USAGE, Failure
 from aerotow.cli.show import core_hours, json_option, percent, plain, print_json, say, table
 from aerotow.cli.status import stream_words
 from aerotow.cli.times import moment
@@ -27,7 +27,7 @@ def usage(ctx: click.Context, by: str, since: str | None, until: str | None, as_
     What jobs used, and the pilots' cost.
 
     Core hours of attempts; one counts where it ended (a day is that end's UTC day).
-    What still runs is shown apart and is in no sum. Ends with 3 when an AP's history is not complete.
+    What still runs is shown apart and is in no sum.
     """
     app: App = ctx.obj
     keys = _keys(by)
@@ -43,8 +43,6 @@ def usage(ctx: click.Context, by: str, since: str | None, until: str | None, as_
         print_json(_json(keys, rows, pilots, streams, since_s=since_s, until_s=until_s, now_s=now_s))
     else:
         _print(keys, rows, pilots, streams, now_s=now_s)
-    if any(state is None or state.problem or state.read_s is None or state.gap_since_s for state in streams.values()):
-        ctx.exit(PARTLY)
 
 
 def _keys(text: str) -> tuple[UsageKey, ...]:
@@ -167,7 +165,16 @@ def _json(
         "by": list(keys),
         "since_s": since_s,
         "until_s": until_s,
-        "rows": listed,
+        "payload": listed,
         "pilots": [plain(row) | {"efficiency": row.efficiency} for row in pilots],
-        "streams": [{"ap": ap} if state is None else plain(state) for ap, state in streams.items()],
+        "streams": [_stream_json(ap, state) for ap, state in streams.items()],
     }
+
+
+def _stream_json(ap: str, state: StreamState | None) -> dict[str, object]:
+    """How far one AP's history was read; ``complete`` says whether sums up to ``read_s`` lack nothing."""
+    if state is None:
+        return {"ap": ap, "complete": False, "read_s": None, "problem": "never read"}
+    complete = state.read_s is not None and not state.problem and state.gap_since_s is None
+    tree: dict[str, object] = plain(state)
+    return tree | {"complete": complete}

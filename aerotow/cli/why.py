@@ -11,7 +11,7 @@ import click
 from accounting.model import PilotRecord
 from aerotow.cli.app import App, known
 from aerotow.cli.failure import FAILED, PARTLY, USAGE, Failure
-from aerotow.cli.freshness import picture_of, warn_when_old
+from aerotow.cli.freshness import freshness_json, picture_of, warn_when_old
 from aerotow.cli.pilots import life_left_s, life_words, node_of, pilot_table
 from aerotow.cli.show import ago, clock_time, json_option, memory, plain, print_json, say, span
 from config.model import Config
@@ -322,7 +322,7 @@ def _json(
     job.pop("bucket", None)
     return {
         "now_s": int(now_s),
-        "freshness": picture.fresh,
+        "factory": freshness_json(picture.fresh),
         "job": job,
         "bucket": None
         if told is None
