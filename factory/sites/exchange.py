@@ -24,6 +24,7 @@ class Exchange:
     stdout: bytes = field(default=b"", repr=False)
     stderr: bytes = field(default=b"", repr=False)
     status: int | None = None
+    elapsed_s: float = 0.0
 
 
 def exchange(argv: list[str], *, data: bytes, timeout_s: float, limit_bytes: int) -> Exchange:
@@ -32,6 +33,7 @@ def exchange(argv: list[str], *, data: bytes, timeout_s: float, limit_bytes: int
 
     The command gets a session of its own and is killed with all its children at the deadline or the output limit.
     """
+    began_s = time.monotonic()
     try:
         process = subprocess.Popen(
             argv,
@@ -44,12 +46,18 @@ def exchange(argv: list[str], *, data: bytes, timeout_s: float, limit_bytes: int
         return Exchange(ending="not_started", stderr=f"{argv[0]}: {error.strerror}".encode())
     traffic = _Traffic(process, data=data, limit_bytes=limit_bytes)
     try:
-        ending = traffic.pump(until_s=time.monotonic() + timeout_s)
+        ending = traffic.pump(until_s=began_s + timeout_s)
     finally:
         traffic.close()
         _kill(process)
     stdout, stderr = bytes(traffic.stdout), bytes(traffic.stderr)
-    return Exchange(ending=ending, stdout=stdout, stderr=stderr, status=process.returncode)
+    return Exchange(
+        ending=ending,
+        stdout=stdout,
+        stderr=stderr,
+        status=process.returncode,
+        elapsed_s=time.monotonic() - began_s,
+    )
 
 
 class _Traffic:

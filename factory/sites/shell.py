@@ -111,7 +111,7 @@ class LocalShell:
         )
         if answer.ending == "not_started":
             return ShellResult(outcome=Outcome.NOT_CONNECTED, stderr=answer.stderr)
-        return _result(answer)
+        return _result(answer, script)
 
     def close(self) -> None:
         """There is nothing to end."""
@@ -160,7 +160,7 @@ class SshShell:
         if answer.ending == "timed_out":
             # The remote end had to answer or be killed by its own timeout: the connection itself is stuck.
             self._disconnect()
-        return _result(answer)
+        return _result(answer, script)
 
     def client_argv(self, script: Script) -> list[str]:
         """A client of the master connection; ``-F none`` because the master has what ssh_config says."""
@@ -251,13 +251,17 @@ class SshShell:
         return answer.ending == "exited" and answer.status == 0
 
 
-def _result(answer: Exchange) -> ShellResult:
+def _result(answer: Exchange, script: Script) -> ShellResult:
     """How far a command got, from how its carrier ended."""
+    died = answer.ending == "not_started" or answer.status == SSH_FAILED_STATUS or (answer.status or 0) < 0
     outcome = Outcome.ANSWERED
     if answer.ending == "too_much":
         outcome = Outcome.TOO_MUCH
     elif answer.ending == "timed_out" or answer.status in TIMED_OUT_STATUSES:
         outcome = Outcome.TIMED_OUT
-    elif answer.ending == "not_started" or answer.status == SSH_FAILED_STATUS or (answer.status or 0) < 0:
+    elif died and answer.elapsed_s > script.timeout_s:
+        # timeout(1) that has to KILL dies with its group, and ssh has no status to give.
+        outcome = Outcome.TIMED_OUT
+    elif died:
         outcome = Outcome.CONNECTION_LOST
     return ShellResult(outcome=outcome, stdout=answer.stdout, stderr=answer.stderr, status=answer.status)

@@ -211,9 +211,10 @@ def _trouble(command: str, stderr: str, status: int | None) -> Unreadable | None
 
 
 def _live_record(row: dict[str, str]) -> BatchRecord:
-    """One record of squeue; a start still to come, or an end still to come, is none."""
+    """One record of squeue; a start or an end that is only expected is none."""
     state = batch_state(row["state"])
-    waits = state is BatchState.PENDING
+    # A waiting job may have an expected start, and one cancelled while it waited has its end there (measured).
+    never_ran = not row["nodes"] or state is BatchState.PENDING
     return BatchRecord(
         name=row["name"],
         job_id=row["job_id"],
@@ -221,9 +222,9 @@ def _live_record(row: dict[str, str]) -> BatchRecord:
         raw_state=row["state"],
         reason="" if row["reason"] == "None" else row["reason"],
         submit_s=_epoch(row["submit"]),
-        start_s=None if waits else _epoch(row["start"]),
+        start_s=None if never_ran else _epoch(row["start"]),
         end_s=_epoch(row["end"]) if state.is_final else None,
-        alloc_cpus=_count(row["cpus"]) if not waits else None,
+        alloc_cpus=None if never_ran else _count(row["cpus"]),
         partition=row["partition"],
         account=row["account"],
         node=row["nodes"],

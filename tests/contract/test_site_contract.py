@@ -143,13 +143,15 @@ def test_a_cancel_takes_a_waiting_pilot_and_leaves_a_running_one(bench: Bench) -
     outcomes = submit(bench, *waiting)
     by_id, by_name = known(bench, *outcomes)
     by_name = replace(by_name, batch_id=None)
-    sight = bench.site.look((by_id, by_name), now_s=bench.now_s())
-    assert isinstance(sight, SiteSeen)
+    sight = eventually(
+        bench,
+        (by_id, by_name),
+        lambda sight: all((record := live_of(sight, one.pilot_id)) is not None and record.reason for one in waiting),
+    )
     for one in waiting:
         record = live_of(sight, one.pilot_id)
         assert record is not None
         assert record.state is BatchState.PENDING
-        assert record.reason
         assert (None, None) == (record.start_s, record.end_s)
 
     asked = (*known(bench, runs), by_id, by_name)
