@@ -87,11 +87,11 @@ def translated(engine: Engine) -> Iterator[None]:
     """Turn what a driver says into the one error that callers know."""
     try:
         yield
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, sqlite3.Error) as error:
         raise unavailable(engine, error) from error
 
 
-def unavailable(engine: Engine, error: SQLAlchemyError) -> LedgerUnavailable:
+def unavailable(engine: Engine, error: SQLAlchemyError | sqlite3.Error) -> LedgerUnavailable:
     """The error with its meaning and remedy, without the statement and its values."""
     database = engine.url.render_as_string(hide_password=True)
     cause = error.orig if isinstance(error, DBAPIError) else error
@@ -157,7 +157,7 @@ def _use_wal(engine: Engine) -> None:
             return
         except sqlite3.OperationalError as error:
             if "locked" not in str(error) or attempt == WAL_TRIES - 1:
-                raise unavailable(engine, DBAPIError("PRAGMA journal_mode", None, error)) from error
+                raise
         finally:
             raw.close()
         time.sleep(0.1)
