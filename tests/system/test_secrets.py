@@ -128,7 +128,7 @@ def test_a_pilots_secret_is_nowhere_but_in_its_own_files(fleet: Fleet) -> None:
 
 
 def planted(row: model.SlurmSite, needle: str) -> int:
-    """Plant the needle in a batch script, in a job's comment and in a process's environment; in how many it is found."""
+    """Plant the needle in a batch script, a job comment and an environment; in how many of them it is found."""
     login = model.host_named(f"login.{row.name}")
     script = f"#!/bin/sh\n# {needle}\nsleep 1\n"
     argv = ["sbatch", "--parsable", "--hold", "-A", row.account, "-p", row.partition, "-D", "/home/pilot"]
