@@ -54,15 +54,22 @@ def render_cm(pool: PoolSpec) -> str:
     _check(pool)
     pilots = [pilot_identity(site=site, trust_domain=pool.trust_domain) for site in pool.sites]
     aps = [ap_identity(ap=ap, trust_domain=pool.trust_domain) for ap in pool.aps]
+    factory = factory_read_identity(trust_domain=pool.trust_domain)
+    subjects = [*pilots, *aps, factory]
     readers = [
         "condor@*",
-        *_from_hosts(factory_read_identity(trust_domain=pool.trust_domain), _known(pool, pool.factory_hosts)),
+        *_from_hosts(factory, _known(pool, pool.factory_hosts)),
         *(f"*/{host}" for host in _known(pool, pool.aps.values())),
         *_LOCAL,
     ]
     lines = [
         *_common(pool),
         "DAEMON_LIST = MASTER COLLECTOR NEGOTIATOR",
+        "",
+        "# HTCondor believes the subject of a token signed with any key that it holds, and the factory holds the keys",
+        "# of pilots. So no token, whoever signed it, makes anybody administrator, daemon or negotiator here; only",
+        "# being a user of this host does.",
+        f"SEC_TOKEN_REVOCATION_EXPR = !stringListMember(sub, {classad_string(','.join(subjects))})",
         "",
         "# Pilots do not read: ADVERTISE_STARTD would imply READ of every slot, user and priority.",
         f"ALLOW_READ = {_list(readers)}",
@@ -157,7 +164,7 @@ def _common(pool: PoolSpec) -> list[str]:
         "SEC_ENABLE_SCITOKEN_EXCHANGE = False",
         f"ALLOW_ADMINISTRATOR = {_list(f'{who}@{pool.trust_domain}' for who in ('root', 'condor'))}, condor@family",
         f"ALLOW_DAEMON = condor@{pool.trust_domain}, condor@family",
-        "ALLOW_NEGOTIATOR = condor@family",
+        f"ALLOW_NEGOTIATOR = condor@{pool.trust_domain}, condor@family",
     ]
 
 
@@ -165,6 +172,7 @@ def _collector_requirements(pool: PoolSpec) -> str:
     me = "TARGET.AuthenticatedIdentity"
     clauses = [
         f'{me} =?= "condor@family"',
+        f"{me} =?= {classad_string(f'condor@{pool.trust_domain}')}",
         # The collector's own ad comes from nobody; without this: "Failed to add my own ad to myself (-4)."
         f'{me} is undefined && TARGET.MyType =?= "Collector"',
     ]

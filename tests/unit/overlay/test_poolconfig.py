@@ -38,6 +38,7 @@ def accepted(identity: str | None, **ad: object) -> bool:
     ("identity", "ad"),
     [
         ("condor@family", {"MyType": "Negotiator"}),
+        ("condor@pool", {"MyType": "Negotiator"}),
         (None, {"MyType": "Collector"}),
         ("pilot-alpha@pool", {"MyType": "Machine", "GlideinSite": "alpha"}),
         ("pilot-alpha@pool", {"MyType": "StartD", "GlideinSite": "alpha"}),
@@ -73,6 +74,26 @@ def test_collector_files_what_its_sender_may_say(identity: str | None, ad: dict[
 )
 def test_collector_files_nothing_else(identity: str | None, ad: dict[str, object]) -> None:
     assert not accepted(identity, **ad)
+
+
+@pytest.mark.parametrize(
+    ("subject", "good"),
+    [
+        ("pilot-alpha@pool", True),
+        ("ap-ap2@pool", True),
+        ("factory-read@pool", True),
+        ("condor@pool", False),
+        ("condor@family", False),
+        ("root@pool", False),
+        ("pilot-gamma@pool", False),
+        (None, False),
+    ],
+)
+def test_no_token_makes_anybody_administrator(subject: str | None, good: bool) -> None:
+    revoked = ExprTree(settings(render_cm(POOL))["SEC_TOKEN_REVOCATION_EXPR"])
+    claims = ClassAd({} if subject is None else {"sub": subject})
+
+    assert revoked.eval(scope=claims) is (not good)
 
 
 def test_reading_is_for_the_factory_the_aps_and_the_machine_itself() -> None:
