@@ -49,6 +49,7 @@ def up(say: Say) -> None:
         _at_once(lambda: tower.introduce(say), lambda: pool.ensure_secrets(say))
         pool.configure(say)
         tower.configure(tower.ensure_bundle(tags["pool"], say))
+        images.prune()
 
 
 def _site_task(row: model.SlurmSite, tag: str, say: Say) -> Callable[[], object]:

@@ -245,6 +245,11 @@ def _build_wheel(sources: dict[str, bytes]) -> None:
         run([*command, "--disable-pip-version-check", "-w", str(dist), scratch])
 
 
+def prune() -> None:
+    """Forget images of ours that lost their last tag and that no container uses any more."""
+    client().images.prune(filters={"dangling": True, "label": f"{model.IMAGE_LABEL}=1"})
+
+
 def remove_images(say: Say) -> None:
     """Remove every image that we made, base images of our own making too."""
     for image in client().images.list(filters={"label": model.IMAGE_LABEL}):

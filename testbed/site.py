@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import time
 
 from testbed import containers, model, slurmconf
 from testbed.containers import ContainerSpec, PlacedFile
 from testbed.engine import Say, client, step
+from testbed.errors import HostNotReady
 
 LOGIN_DAEMONS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "sshd")
 NODE_DAEMONS = ("munged", "slurmd")
+USABLE = {"idle", "mix", "alloc", "comp"}
+NODES_WAIT_S = 60.0
 
 
 def specifications(site: model.SlurmSite, *, image: str, munge_key: bytes) -> tuple[ContainerSpec, ...]:
@@ -51,6 +55,7 @@ def ensure_site(site: model.SlurmSite, *, image: str, say: Say) -> bool:
     """
     wanted = specifications(site, image=image, munge_key=secrets.token_bytes(1024))
     if containers.all_as_specified(wanted):
+        _wait_for_nodes(site)
         return False
     with step(say, f"site {site.name}: Slurm {site.slurm_series}, {len(site.nodes)} compute host(s)"):
         for spec in wanted:
@@ -60,7 +65,30 @@ def ensure_site(site: model.SlurmSite, *, image: str, say: Say) -> bool:
             containers.create_and_start(spec)
         for spec in wanted:
             containers.wait_ready(spec.host)
+        _wait_for_nodes(site)
     return True
+
+
+def _wait_for_nodes(site: model.SlurmSite) -> None:
+    """
+    Wait until Slurm would start a job on every node; a node that a test drained or that was down is resumed.
+
+    :raises HostNotReady: a node does not come back.
+    """
+    login = login_host(site.name)
+    begin_s = time.monotonic()
+    seen = ""
+    while time.monotonic() - begin_s < NODES_WAIT_S:
+        done = containers.execute_raw(login, ["sinfo", "-h", "-N", "-p", site.partition, "-o", "%N %t"])
+        seen = done.stdout.decode(errors="replace") + done.stderr.decode(errors="replace")
+        states = dict(line.split() for line in seen.splitlines()) if done.returncode == 0 else {}
+        if len(states) == len(site.nodes) and set(states.values()) <= USABLE:
+            return
+        for node, state in states.items():
+            if state.startswith(("drain", "drng", "down")):
+                containers.execute_raw(login, ["scontrol", "update", f"NodeName={node}", "State=RESUME"])
+        time.sleep(0.5)
+    raise HostNotReady(host=login.name, waited_s=time.monotonic() - begin_s, log=seen)
 
 
 def _fresh_volume(name: str) -> None:

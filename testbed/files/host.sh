@@ -136,6 +136,12 @@ SQL
         # shellcheck disable=SC2086
         sacctmgr -i $line >/dev/null || die "sacctmgr $line"
     done < /etc/testbed/accounts
+    # A controller killed before it ever saved its state cannot start again ("No Assoc usage file to recover"). It saves
+    # every five minutes and at its end, so it ends once, now; then a fault test may kill it at any time.
+    start slurmctld
+    wait_until 20 sh -c 'scontrol ping | grep -q UP' || die "slurmctld does not answer"
+    stop slurmctld TERM
+    [ -e /var/lib/slurm/slurmctld/assoc_usage ] || die "slurmctld saved no state"
 }
 
 prepare_users() {
