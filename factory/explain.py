@@ -12,7 +12,8 @@ from factory.verdict import verdicts
 from glidein.model import PilotPhase
 from overlay.model import Bucket, Demand, DemandAtLeast, DemandSeen, DemandUnseen, MatchTable
 
-_MAY_TAKE = frozenset(set(PilotPhase) - {PilotPhase.ENDED, PilotPhase.ENDING})
+_RUNNING = frozenset({PilotPhase.IDLE, PilotPhase.BUSY})
+_COMING = frozenset(set(PilotPhase) - {PilotPhase.ENDED, PilotPhase.ENDING} - _RUNNING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +52,14 @@ def explain(
         observation = replace(observation, demands=_with(observation.demands, bucket))
     table = match(observation, policy)
     found = verdicts(observation, table, policy, bucket.key)
-    serving = {one.site for one in found if one.absorbed_running + one.absorbed_waiting + one.granted > 0}
-    takers = [pilot for pilot in pilots if pilot.offer.site in serving and pilot.phase in _MAY_TAKE]
+    running = {one.site for one in found if one.absorbed_running > 0}
+    coming = {one.site for one in found if one.absorbed_waiting + one.granted > 0}
+    takers = [
+        pilot
+        for pilot in pilots
+        if (pilot.phase in _RUNNING and pilot.offer.site in running)
+        or (pilot.phase in _COMING and pilot.offer.site in coming)
+    ]
     return Explanation(
         as_of_s=last.last_s,
         bucket=bucket if known is None else known,

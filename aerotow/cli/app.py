@@ -16,8 +16,21 @@ from accounting.ledger import Ledger
 from aerotow.cli.failure import USAGE, Failure
 from config.load import load_config
 from config.model import Config
+from factory.wiring import make_pool
+from overlay.client import Ap
+from overlay.job import JobSight, find_job
 
 DEFAULT_CONFIG = Path("/etc/aerotow/aerotow.toml")
+
+
+JobFinder = Callable[[Config, str, int, int, float], JobSight]
+"""Asks an AP (by its name in the configuration) for cluster and proc, now."""
+
+
+def ask_for_job(config: Config, ap: str, cluster: int, proc: int, now_s: float) -> JobSight:
+    """Ask the real AP, in a process with a deadline."""
+    pool = make_pool(config)
+    return find_job(pool.client, Ap(name=ap, schedd=pool.schedds[ap]), cluster=cluster, proc=proc, now_s=now_s)
 
 
 @dataclass(kw_only=True)
@@ -26,6 +39,7 @@ class App:
 
     config_path: Path
     clock: Callable[[], float] = field(default=time.time)
+    find_job: JobFinder = field(default=ask_for_job)
 
     @cached_property
     def config(self) -> Config:

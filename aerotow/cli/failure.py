@@ -9,6 +9,7 @@ from typing import IO, Any
 import click
 
 from accounting.errors import LedgerError
+from aerotow.cli.show import printable
 from config.errors import ConfigError
 from factory.errors import FactoryError
 from glidein.errors import GlideinError
@@ -31,7 +32,8 @@ class Failure(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print to stderr under the program's name, as Unix commands do."""
-        click.echo(f"aerotow: {self.format_message()}", file=file, err=file is None)
+        text = "\n".join(map(printable, self.format_message().split("\n")))
+        click.echo(f"aerotow: {text}", file=file, err=file is None)
 
 
 @contextmanager

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import click
-
 from aerotow.cli.app import App
-from aerotow.cli.show import ago, clock_time
+from aerotow.cli.show import ago, clock_time, warn
 from factory.picture import Picture, take_picture
 from factory.policy import policy_of
 from factory.report import Freshness, Sighting
@@ -27,14 +25,14 @@ def picture_of(app: App) -> Picture:
 def warn_when_old(fresh: Freshness, *, instance: str, now_s: float) -> None:
     """One line on stderr, before all else, when no factory seems to work."""
     if fresh.stale:
-        click.echo(age_line(fresh, instance=instance, now_s=now_s), err=True)
+        warn(age_line(fresh, instance=instance, now_s=now_s))
 
 
 def age_line(fresh: Freshness, *, instance: str, now_s: float) -> str:
     """How old the picture is, and what to look at when that is too old."""
     if fresh.last_cycle_s is None:
         return f"no cycle of instance {instance} is recorded yet: is 'aerotow run' running?"
-    when = f"last cycle {clock_time(fresh.last_cycle_s, now_s)}, {ago(fresh.last_cycle_s, now_s)} ago"
+    when = f"last cycle {clock_time(fresh.last_cycle_s, now_s)} UTC, {ago(fresh.last_cycle_s, now_s)} ago"
     if not fresh.stale:
         return when
     if fresh.lease is not None and fresh.lease_valid:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -13,6 +14,7 @@ from aerotow.cli.app import DEFAULT_CONFIG, App
 from aerotow.cli.bundle import bundle
 from aerotow.cli.config import config
 from aerotow.cli.failure import FAILED, Failure, failures_for_people
+from aerotow.cli.log import set_up_log
 from aerotow.cli.pilots import pilot, pilots
 from aerotow.cli.plan import plan
 from aerotow.cli.run import run
@@ -108,6 +110,8 @@ def _broken(point: EntryPoint, problem: str) -> click.Command:
 @click.pass_context
 def main(ctx: click.Context, config_path: Path) -> None:
     """Pilots into Slurm sites, driven by the queues of HTCondor access points."""
+    # Whatever a read command meets on its way: warnings only, and never on stdout. 'run' sets up its own.
+    set_up_log("console", level=logging.WARNING)
     if ctx.obj is None:
         ctx.obj = App(config_path=config_path)
 

@@ -6,7 +6,7 @@ import click
 
 from aerotow.cli.app import App
 from aerotow.cli.failure import PARTLY
-from aerotow.cli.show import json_option, plain, print_json, say, table
+from aerotow.cli.show import json_option, plain, print_json, say, table, warn
 from factory.preview import Preview, SitePreview, preview
 
 
@@ -33,7 +33,7 @@ def plan(ctx: click.Context, as_json: bool) -> None:
 def _print(made: Preview) -> None:
     """The plan for people."""
     for name, reason in made.unseen:
-        click.echo(f"not seen: {name}: {reason}", err=True)
+        warn(f"not seen: {name}: {reason}")
     if made.plan.frozen:
         say(f"nothing is asked for: {made.plan.frozen}")
     if not made.sites:

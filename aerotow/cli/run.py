@@ -6,12 +6,14 @@ import signal
 import sys
 import threading
 from types import FrameType
+from typing import Literal
 
 import click
 import structlog
 
 from aerotow.cli.app import App
 from aerotow.cli.failure import FAILED, USAGE, Failure
+from aerotow.cli.log import set_up_log
 from factory.crash import CRASH_POINTS, Crash, kill_at, never
 from factory.loop import holder_name, run_loop
 from factory.usage import read_usage
@@ -28,7 +30,7 @@ from factory.wiring import Worldmaker, clocks_of, make_pool
 )
 @click.option("--crash-at", hidden=True, help="POINT[:VISITS]: kill this process there, for tests.")
 @click.pass_context
-def run(ctx: click.Context, once: bool, log_format: str | None, crash_at: str | None) -> None:
+def run(ctx: click.Context, once: bool, log_format: Literal["console", "json"] | None, crash_at: str | None) -> None:
     """
     The factory's loop.
 
@@ -74,29 +76,6 @@ def crash_of(text: str) -> Crash:
             f"--crash-at {text!r}: write POINT or POINT:VISITS; points are {', '.join(CRASH_POINTS)}", exit_code=USAGE
         )
     return kill_at(point, visits=int(visits or 1))
-
-
-def set_up_log(log_format: str) -> None:
-    """Log to stderr: events with facts, one line each."""
-    renderer: structlog.types.Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-        if log_format == "console"
-        else structlog.processors.JSONRenderer()
-    )
-    tracebacks: list[structlog.types.Processor] = (
-        [] if log_format == "console" else [structlog.processors.format_exc_info]
-    )
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *tracebacks,
-            renderer,
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
-    )
 
 
 def _end_on_signals(stop: threading.Event) -> None:

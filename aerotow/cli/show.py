@@ -56,7 +56,8 @@ def _timed(key: str, value: Any) -> Any:
 def table(headings: Iterable[str], rows: Iterable[Iterable[object]], *, right: Iterable[str] = ()) -> None:
     """A table; the headings named in ``right`` hold numbers. Text is shown as it is: no markup is read."""
     numbers = frozenset(right)
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    headings = tuple(headings)
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_header=any(headings))
     for heading in headings:
         grid.add_column(heading, justify="right" if heading in numbers else "left", overflow="fold")
     for row in rows:
@@ -73,7 +74,12 @@ def console() -> Console:
 
 def say(text: str = "") -> None:
     """One line on stdout."""
-    click.echo(text)
+    click.echo(printable(text))
+
+
+def warn(text: str) -> None:
+    """One line on stderr."""
+    click.echo(printable(text), err=True)
 
 
 def cell(value: object) -> str:

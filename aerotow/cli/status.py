@@ -145,7 +145,7 @@ def _aps(aps: Iterable[ApStatus], now_s: float) -> None:
         right=("idle jobs", "kinds", "running", "held back"),
     )
     for ap in aps:
-        if ap.sighting.reason:
+        if ap.sighting.sight in ("at_least", "unseen"):
             say(f"{ap.ap}: {sight_words(ap.sighting, now_s)}: {ap.sighting.reason}")
 
 
@@ -160,7 +160,7 @@ def _pool(picture: Picture, now_s: float) -> None:
     """The collector in one line."""
     pool = picture.pool
     if pool.slots is None:
-        why = f": {pool.sighting.reason}" if pool.sighting.reason else ""
+        why = f": {pool.sighting.reason}" if pool.sighting.sight == "unseen" else ""
         say(f"collector {sight_words(pool.sighting, now_s)}{why}")
         return
     say(f"collector seen: {pool.slots} pilots in the pool, {pool.busy_cores} of {pool.cores} cores busy")

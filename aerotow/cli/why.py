@@ -13,16 +13,14 @@ from aerotow.cli.app import App, known
 from aerotow.cli.failure import FAILED, PARTLY, USAGE, Failure
 from aerotow.cli.freshness import freshness_json, picture_of, warn_when_old
 from aerotow.cli.pilots import life_left_s, life_words, node_of, pilot_table
-from aerotow.cli.show import ago, clock_time, json_option, memory, plain, print_json, say, span
+from aerotow.cli.show import ago, clock_time, json_option, memory, plain, print_json, say, span, warn
 from config.model import Config
 from factory.explain import Explanation, explain
 from factory.matching import match_observation
 from factory.model import Verdict
 from factory.picture import Picture
 from factory.policy import policy_of
-from factory.wiring import make_pool
-from overlay.client import Ap
-from overlay.job import JobAbsent, JobFound, JobHeldBack, JobSight, JobStatus, JobUnseen, find_job
+from overlay.job import JobAbsent, JobFound, JobHeldBack, JobSight, JobStatus, JobUnseen
 from overlay.model import EpochRecord
 
 _JOB = re.compile(r"^(?:(?P<ap>[^#\s]+)#)?(?P<cluster>\d{1,9})(?:\.(?P<proc>\d{1,9}))?(?:#\d+)?$")
@@ -93,12 +91,9 @@ def parse_job(text: str, config: Config) -> JobName:
 
 def ask_aps(app: App, aps: tuple[str, ...], name: JobName) -> tuple[JobSight, ...]:
     """Ask access points for the job, side by side; each question has a deadline."""
-    pool = make_pool(app.config)
 
     def ask(ap: str) -> JobSight:
-        return find_job(
-            pool.client, Ap(name=ap, schedd=pool.schedds[ap]), cluster=name.cluster, proc=name.proc, now_s=app.now_s()
-        )
+        return app.find_job(app.config, ap, name.cluster, name.proc, app.now_s())
 
     with ThreadPoolExecutor(max_workers=len(aps)) as threads:
         return tuple(threads.map(ask, aps))
@@ -122,7 +117,7 @@ def choose(name: JobName, sights: tuple[JobSight, ...], attempts: tuple[EpochRec
             exit_code=USAGE,
         )
     for sight in unseen:
-        click.echo(f"{sight.ap} could not be asked and may have such a job too: {sight.reason}", err=True)
+        warn(f"{sight.ap} could not be asked and may have such a job too: {sight.reason}")
     return (candidates or unseen or list(sights))[0]
 
 
@@ -221,7 +216,11 @@ class Page:
         say()
         say(
             f"by the cycle of {clock_time(told.as_of_s, self.now_s)} ({ago(told.as_of_s, self.now_s)} ago)"
-            + (f", {told.bucket.jobs} idle jobs like this one:" if told.counted else ", which was before this job;")
+            + (
+                f", {told.bucket.jobs} idle jobs like this one:"
+                if told.counted
+                else ", which did not count this job (it came or changed since);"
+            )
         )
         if not told.counted:
             say("the next cycle would decide for it alone:")
