@@ -6,8 +6,7 @@ What can be wrong with a pilot's parts before it is sent.
     │   ├── NoCondorHere        the tree holds no HTCondor to make a bundle of
     │   ├── MissingLibrary      a program needs a library that the tree has not
     │   └── BadBundle           the file is not the bundle that was meant
-    ├── BadPilotInput           a value that cannot stand in a pilot's files
-    └── BadEndReport            end.json is not what a pilot writes
+    └── BadPilotInput           a value that cannot stand in a pilot's files
 """
 
 from __future__ import annotations
@@ -59,11 +58,3 @@ class BadPilotInput(GlideinError):
         super().__init__(f"{key} = {value!r}: {problem}")
         self.key = key
         self.value = value
-
-
-class BadEndReport(GlideinError):
-    """The file is not a pilot's end report; its text is kept, cut, for people."""
-
-    def __init__(self, *, text: str, problem: str) -> None:
-        super().__init__(f"end report: {problem}: {text[:200]!r}")
-        self.problem = problem

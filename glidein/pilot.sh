@@ -161,7 +161,7 @@ watch_master() { # until it has ended; sets why
     status=$?
     if [ -n "$why" ]; then
         detail="condor_master ended with $status"
-        [ $why$refusals = not_joined0 ] || [ $why != not_joined ] || detail="the collector refuses our ad; $detail"
+        [ $why$refusals = not_joined0 ] || [ $why != not_joined ] || detail="the collector refuses our ad, $detail"
     elif [ -z "$joined_at" ]; then
         why=condor_failed detail="condor_master ended with $status before it joined"
     elif grep -q "No resources have been claimed for" "$scratch"/log/StartLog* 2>/dev/null; then

@@ -1,24 +1,18 @@
-"""The files of a pilot's spool directory, and its end report read back."""
+"""The files of a pilot's spool directory, and the exit codes."""
 
 from __future__ import annotations
 
-import json
 from pathlib import PurePosixPath
 
 import pytest
 
 from glidein.epconfig import PoolFacts
-from glidein.errors import BadEndReport, BadPilotInput
+from glidein.errors import BadPilotInput
 from glidein.model import EXIT_CODES, EndReason, Lifetimes, Offer, Shape
-from glidein.report import parse_end_report
 from glidein.script import BundleRef, pilot_script_text, spool_dir, spool_files
 
 LIFETIMES = Lifetimes(join_timeout_s=60, idle_timeout_s=600, default_job_runtime_s=120)
 PILOT = "bed-alpha-0000abcd-1"
-REPORT = {
-    "version": 1, "pilot_id": PILOT, "reason": "idle", "exit_code": 0, "start": 5, "joined": 7, "end": 9,
-    "node": "n1", "cores": 2, "memory_mib": 2048, "jobs": 3, "detail": "",
-}  # fmt: skip
 
 
 def files(**change: object) -> dict[str, tuple[int, str]]:
@@ -70,34 +64,6 @@ def test_spool_directory_is_named_by_instance_and_pilot() -> None:
 def test_value_that_the_script_would_refuse_is_refused_here(change: dict[str, object]) -> None:
     with pytest.raises(BadPilotInput):
         files(**change)
-
-
-def test_report_is_read_back() -> None:
-    found = parse_end_report(json.dumps(REPORT))
-    assert (EndReason.IDLE, 7, 3) == (found.reason, found.joined_s, found.jobs)
-    assert parse_end_report(json.dumps({**REPORT, "joined": None})).joined_s is None
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "[]",
-        "{",
-        json.dumps({**REPORT, "version": 2}),
-        json.dumps({**REPORT, "reason": "bored"}),
-        json.dumps({**REPORT, "reason": "node_fail"}),
-        json.dumps({**REPORT, "end": "9"}),
-        json.dumps({**REPORT, "jobs": -1}),
-        json.dumps({**REPORT, "jobs": True}),
-        json.dumps({**REPORT, "node": 3}),
-        json.dumps({**REPORT, "detail": "x" * 5000}),
-        "[" * 4000,
-    ],
-)
-def test_anything_else_is_no_report(text: str) -> None:
-    with pytest.raises(BadEndReport):
-        parse_end_report(text)
 
 
 def test_exit_codes_are_those_of_the_script() -> None:
