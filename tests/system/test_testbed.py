@@ -180,7 +180,8 @@ def test_second_up_is_quick_and_keeps_what_is_there(bed: Bed) -> None:
     before.pop(model.factory_host().container)
     after.pop(model.factory_host().container)
     assert before == after
-    assert took_s < 20
+    # 3 to 5 s on two idle cores.
+    assert took_s < 30
 
 
 def _container_ids() -> dict[str, str]:
