@@ -38,7 +38,9 @@ section() {
   shift
   mark open "$section"
   "$@" </dev/null
-  mark close "$section" $?
+  status=$?
+  mark close "$section" $status
+  return $status
 }
 IFS= read -r nonce || exit 2
 IFS= read -r instance || exit 2
@@ -69,7 +71,7 @@ while IFS= read -r line; do
   case $line in
     squeue)
       began=$(date +%s)
-      queue
+      if ! queue; then mark end; exit 0; fi
       if [ $(($(date +%s) - began)) -ge 3 ]; then sleep 2; queue; fi ;;
     "jobs "*)
       section sacct sacct -X -D -n -P -j "$rest" -o __SACCT_FIELDS__ ;;

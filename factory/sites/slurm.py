@@ -91,14 +91,15 @@ class SlurmSite:
         problem = _incomplete(result, answer)
         if problem:
             return SiteUnseen(site=self.name, taken_s=now_s, reason=problem)
-        queue = answer.section("squeue")
-        spools = answer.section("spools")
-        if queue is None or spools is None or spools.status != 0:
-            why = texts.essence(spools.stderr) if spools else "a part of the answer is missing"
-            return SiteUnseen(site=self.name, taken_s=now_s, reason=f"spool directories: {why}")
+        queue, spools = answer.section("squeue"), answer.section("spools")
+        if queue is None:
+            return SiteUnseen(site=self.name, taken_s=now_s, reason="a part of the answer is missing")
         live = texts.parse_squeue(queue.stdout, queue.stderr, queue.status, nonce=nonce)
         if isinstance(live, Unreadable):
             return SiteUnseen(site=self.name, taken_s=now_s, reason=live.reason)
+        if spools is None or spools.status != 0:
+            why = texts.essence(spools.stderr) if spools else "a part of the answer is missing"
+            return SiteUnseen(site=self.name, taken_s=now_s, reason=f"spool directories: {why}")
         ours = tuple(sorted(record for record in live if self._is_ours(record.name)))
         reports, unreadable = _reports(answer)
         return SiteSeen(
@@ -165,6 +166,8 @@ class SlurmSite:
 
     def cancel(self, pilots: tuple[KnownPilot, ...]) -> CancelOutcome:
         """Cancel those that still wait; one that has started meanwhile is left alone where the version can tell."""
+        if not pilots:
+            return CancelOutcome(site=self.name, sent=())
         result, answer = self._run(scripts.CANCEL, cancel_orders(pilots))
         sections = {section.name: section for section in answer.sections}
         sent: list[PilotId] = []
@@ -185,6 +188,8 @@ class SlurmSite:
         foreign = [pilot_id for pilot_id in pilots if not self._is_ours(pilot_id)]
         if foreign:
             return f"no pilots of {self._settings.instance} at {self.name}: {', '.join(foreign)}"
+        if not pilots:
+            return ""
         orders = "".join(f"spool {pilot_id}\n" for pilot_id in pilots) + "end\n"
         result, answer = self._run(scripts.FORGET, orders.encode())
         problems = [_incomplete(result, answer)]
