@@ -48,12 +48,13 @@ def open_ledger(config: Config) -> Ledger:
     return Ledger(open_database(config.instance.database_url))
 
 
-def make_pool(config: Config) -> HtcondorPool:
-    """The HTCondor side, asked with the factory's READ tokens."""
+def make_pool(config: Config, addresses: dict[str, str] | None = None) -> HtcondorPool:
+    """The HTCondor side, asked with the factory's READ tokens; ``addresses`` keeps where schedds were last seen."""
     client = PoolClient(
         collector=config.pool.collector,
         tokens_dir=config.pool.secrets_dir / "tokens.d",
         timeout_s=config.factory.query_timeout.total_seconds(),
+        addresses={} if addresses is None else addresses,
     )
     return HtcondorPool(
         client=client,
@@ -111,6 +112,8 @@ class Worldmaker:
         self._config = load_config(path)
         self._sites: dict[str, tuple[str, Site]] = {}
         """Name to the settings that the adapter was made from, and the adapter."""
+        self._addresses: dict[str, str] = {}
+        """Where each schedd was last seen: it outlives the cycle, or a restarted collector would hide every queue."""
 
     @property
     def config(self) -> Config:
@@ -128,7 +131,7 @@ class Worldmaker:
             policy=policy,
             sites=self._adapters(),
             aps=tuple(sorted(config.access_points)),
-            pool=make_pool(config),
+            pool=make_pool(config, self._addresses),
             match=match_observation,
             render=renderer(config),
             clock=time.time,
