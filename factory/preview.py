@@ -45,6 +45,8 @@ class SitePreview:
     """Idle jobs that pilots on their way will take."""
     jobs_unfit: int
     """Idle jobs that its pilots can never run."""
+    unfit: Bucket | None
+    """The kind of them with most jobs, for 'aerotow why'."""
     reasons: tuple[Reason, ...]
     """Why it gets no more, one for each kind of limit; misfits of single jobs are for 'aerotow why'."""
 
@@ -109,6 +111,7 @@ def _by_site(
     running: Counter[str] = Counter()
     waiting: Counter[str] = Counter()
     unfit: Counter[str] = Counter()
+    unfit_kind: dict[str, Bucket] = {}
     reasons: dict[str, dict[str, Reason]] = defaultdict(dict)
     for key, verdicts in told.items():
         for verdict in verdicts:
@@ -116,6 +119,8 @@ def _by_site(
             waiting[verdict.site] += verdict.absorbed_waiting
             if _is_unfit(verdict):
                 unfit[verdict.site] += decision.placed[key].bucket.jobs
+                # Buckets come with most jobs first.
+                unfit_kind.setdefault(verdict.site, decision.placed[key].bucket)
                 continue
             for reason in verdict.reasons:
                 if reason.code != "absorbed":
@@ -132,6 +137,7 @@ def _by_site(
             jobs_running=running[site.name],
             jobs_waiting=waiting[site.name],
             jobs_unfit=unfit[site.name],
+            unfit=unfit_kind.get(site.name),
             reasons=tuple(sorted(reasons[site.name].values())),
         )
         for site in sorted(policy.sites, key=lambda site: site.name)

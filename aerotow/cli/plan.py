@@ -65,9 +65,28 @@ def _print(made: Preview) -> None:
 
 def _notes(site: SitePreview) -> list[str]:
     """Why a site gets what it gets."""
-    notes = [f"[{reason.owner}] {reason.text}" for reason in site.reasons]
+    notes = [f"{reason.text} [{reason.owner}]" for reason in site.reasons]
+    if site.unfit is not None:
+        notes.append(
+            f"{site.jobs_unfit} idle jobs can never run here: "
+            f"'aerotow why {site.unfit.ap}#{site.unfit.first_job}' says what fails"
+        )
     notes += [f"cancel {cancel.pilot_id}: {cancel.reason}" for cancel in site.cancels]
     return notes
+
+
+def _site_json(site: SitePreview) -> dict[str, object]:
+    """One site for scripts."""
+    return {
+        "site": site.site,
+        "seen": site.seen,
+        "submits": site.submits,
+        "cancels": plain(site.cancels),
+        "jobs_for_running_pilots": site.jobs_running,
+        "jobs_for_coming_pilots": site.jobs_waiting,
+        "jobs_unfit": site.jobs_unfit,
+        "reasons": plain(site.reasons),
+    }
 
 
 def _json(made: Preview) -> dict[str, object]:
@@ -75,7 +94,7 @@ def _json(made: Preview) -> dict[str, object]:
     return {
         "now_s": int(made.observation.now_s),
         "frozen": made.plan.frozen,
-        "sites": plain(made.sites),
+        "sites": [_site_json(site) for site in made.sites],
         "breakers": plain(made.plan.breakers),
         "surplus": list(made.plan.surplus),
         "unseen": [{"name": name, "reason": reason} for name, reason in made.unseen],
