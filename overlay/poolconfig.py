@@ -89,7 +89,12 @@ def render_cm(pool: PoolSpec) -> str:
 
 
 def render_ap(pool: PoolSpec, ap: str) -> str:
-    """Configuration of one access point: schedd, projects, and the second defence for jobs of cancelled pilots."""
+    """
+    Configuration of one access point: schedd, projects, and the second defence for jobs of cancelled pilots.
+
+    A job that declares no AllowedExecuteDuration is given none here: HTCondor would hold it when the time is up, though
+    its user promised nothing. What pilots and factory assume of it instead stands in START, rendered for both alike.
+    """
     _check(pool)
     if ap not in pool.aps:
         raise PoolSpecError(what=f"access point {ap!r}", problem=f"not in the pool; known are {', '.join(pool.aps)}")
