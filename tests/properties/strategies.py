@@ -283,3 +283,83 @@ def with_intents(world: World, decided: Plan) -> World:
         for n, site in enumerate(decided.order, start=1)
     )
     return replace(world, observation=replace(world.observation, pilots=world.observation.pilots + intents))
+
+
+def crowded_world(seed: int) -> World:
+    """
+    A world in which everything is seen and much is wanted: different buckets fight for few pilots at every site.
+
+    Made by plain random numbers: hypothesis favours small worlds, and packing goes wrong in large ones.
+    """
+    rng = Random(seed)
+    memory_mib = rng.choice((2500, 4500, 16_000))
+
+    def offer(site: str) -> Offer:
+        shape = Shape(
+            cores=rng.choice((2, 3, 4)), memory_mib=memory_mib, disk_mib=9000, gpus=rng.choice((0, 1)), walltime_s=7200
+        )
+        return Offer(site=site, shape=shape, account="dx1", partition="main")
+
+    sites = tuple(
+        SitePolicy(offer=offer(site), max_pilots=rng.randint(1, 9), max_pending=rng.randint(1, 7)) for site in SITES
+    )
+    phases = (PilotPhase.PENDING, PilotPhase.INTENDED, PilotPhase.UNKNOWN, PilotPhase.STARTING, PilotPhase.ENDING)
+    found = tuple(
+        record(site=site.name, n=n, offer=site.offer, phase=rng.choice(phases), intended_s=NOW_S - rng.randint(0, 3))
+        for site in sites
+        for n in range(rng.randint(0, 2))
+    )
+    demand_of = tuple(
+        DemandSeen(
+            ap=ap,
+            taken_s=NOW_S,
+            running=0,
+            buckets=tuple(
+                Bucket(
+                    key=f"{ap}/{n}",
+                    ap=ap,
+                    user="ada@pool",
+                    group="dx1",
+                    jobs=rng.randint(1, 6),
+                    first_job=f"{n}.0",
+                    cores=rng.randint(1, 3),
+                    memory_mib=rng.choice((100, 1000, 2000)),
+                    disk_mib=1,
+                    gpus=rng.choice((0, 0, 0, 0, 1)),
+                    runtime_s=rng.choice((None, 60)),
+                    ad_text="",
+                )
+                for n in range(rng.randint(1, 4))
+            ),
+        )
+        for ap in ("ap1", "ap2")
+    )
+    keys = [f"offer:{site.name}" for site in sites]
+    return World(
+        observation=Observation(
+            cycle=CYCLE,
+            now_s=NOW_S,
+            sites=tuple(
+                SiteSeen(site=site.name, taken_s=NOW_S, live=(), final=FinalSeen(records=()), reports=())
+                for site in sites
+            ),
+            slots=SlotsSeen(taken_s=NOW_S, slots=()),
+            demands=demand_of,
+            pilots=found,
+        ),
+        table=MatchTable(
+            matches={(b.key, key): rng.choice((YES, YES, NO)) for d in demand_of for b in d.buckets for key in keys}
+        ),
+        policy=Policy(
+            sites=sites,
+            max_pilots=rng.choice((4, 9, 40, 40)),
+            max_submits_per_cycle=rng.choice((2, 5, 50, 50)),
+            lifetimes=LIFETIMES,
+            breaker=BreakerPolicy(failures=rng.choice((1, 3, 20)), fizzle_s=60, backoff_s=300, backoff_max_s=3600),
+            surplus_after_s=300,
+            ads_max_age_s=300,
+        ),
+    )
+
+
+crowded_worlds = st.integers(0, 2**32 - 1).map(crowded_world)

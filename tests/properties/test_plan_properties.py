@@ -12,7 +12,7 @@ from random import Random
 
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from strategies import NO, NOW_S, YES, World, shuffled, with_intents, worlds
+from strategies import NO, NOW_S, YES, World, crowded_worlds, shuffled, with_intents, worlds
 
 from accounting.model import SiteStop
 from factory.caps import is_pending
@@ -23,7 +23,7 @@ from factory.verdict import verdicts, verdicts_of
 from glidein.model import Offer, PilotPhase, Shape
 from overlay.model import Bucket, DemandSeen, DemandUnseen, MatchTable, SlotsSeen, SlotsUnseen
 
-settings.register_profile("planner", max_examples=200, deadline=None)
+settings.register_profile("planner", max_examples=150, deadline=None)
 settings.load_profile("planner")
 
 
@@ -36,7 +36,7 @@ def _open_at(world: World) -> Counter[str]:
 
 
 # Mutation: caps._limits without "- site.new" in max_pending.
-@given(worlds())
+@given(worlds() | crowded_worlds)
 def test_no_cap_is_ever_exceeded(world: World) -> None:
     decided = plan(world.observation, world.table, world.policy)
     after = with_intents(world, decided).observation.pilots
@@ -51,13 +51,13 @@ def test_no_cap_is_ever_exceeded(world: World) -> None:
 
 
 # Mutation: plan.decide iterates over _buckets(observation) without sorted(..., key=size).
-@given(worlds(), st.randoms(use_true_random=False))
+@given(worlds() | crowded_worlds, st.randoms(use_true_random=False))
 def test_input_order_does_not_matter(world: World, random: Random) -> None:
     assert _plan(world) == _plan(shuffled(world, random))
 
 
 # Mutation: absorb._RANK puts INTENDED first (0), so that the next cycle packs the jobs otherwise.
-@given(worlds())
+@given(worlds() | crowded_worlds)
 def test_a_world_in_which_nothing_happens_asks_for_nothing_more(world: World) -> None:
     world = replace(world, policy=replace(world.policy, max_submits_per_cycle=1000))
     decided = plan(world.observation, world.table, world.policy)
@@ -170,7 +170,7 @@ def test_slots_unseen_freezes_everything(world: World) -> None:
 
 
 # Mutation: plan.decide records "granted" from "order" (all pilots so far) instead of from this bucket's own.
-@given(worlds())
+@given(worlds() | crowded_worlds)
 def test_the_numbers_of_verdicts_add_up_to_the_plan(world: World) -> None:
     decision = decide(world.observation, world.table, world.policy)
     granted: Counter[str] = Counter()
@@ -186,7 +186,7 @@ def test_the_numbers_of_verdicts_add_up_to_the_plan(world: World) -> None:
 
 
 # Mutation: verdict._held_back without the loop over binding limits.
-@given(worlds())
+@given(worlds() | crowded_worlds)
 def test_a_verdict_that_grants_less_than_wanted_says_why(world: World) -> None:
     decision = decide(world.observation, world.table, world.policy)
     for key in decision.placed:
