@@ -11,7 +11,7 @@ from dataclasses import astuple, dataclass, replace
 
 from overlay.model import EpochRecord, HistoryRecord, RecordsSeen
 
-OVERLAP_S = 2 * 3600
+OVERLAP_S = 3600
 """
 A reading starts this long before the mark.
 
@@ -135,7 +135,7 @@ def advance(progress: Progress, records: RecordsSeen, *, before_s: int | None = 
     """
     ends = [epoch.end_s for epoch in records.epochs]
     completions = [job.completed_s for job in records.history if job.completed_s is not None]
-    newest_s = min(int(records.taken_s), max([*ends, *completions], default=progress.mark_s))
+    newest_s = min(int(records.taken_s), max(ends, default=progress.mark_s))
     progress = replace(progress, gap_since_s=_gap(progress, records, ends))
     if before_s is not None and progress.hole_top_s is not None:
         # Filling a hole: what is newer was read already.
@@ -175,7 +175,7 @@ def _end_of(history: HistoryRecord, epochs: tuple[EpochRecord, ...]) -> int:
 
 def _gap(progress: Progress, records: RecordsSeen, ends: list[int]) -> int | None:
     """Since when records are missing: the mark at the time when the oldest record that is left was newer than it."""
-    lost = records.gap and progress.mark_s > 0 and min(ends, default=progress.mark_s + 1) > progress.mark_s
+    lost = records.gap and progress.mark_s > 0 and min(ends, default=progress.mark_s) > progress.mark_s
     return progress.mark_s if lost and progress.gap_since_s is None else progress.gap_since_s
 
 

@@ -13,7 +13,8 @@ from alembic.config import Config as AlembicConfig
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -84,10 +85,12 @@ def reading(engine: Engine) -> Iterator[Session]:
 
 @contextmanager
 def translated(engine: Engine) -> Iterator[None]:
-    """Turn what a driver says into the one error that callers know."""
+    """Turn what a driver says into the one error that callers know; what is our own fault stays as it is."""
     try:
         yield
-    except (SQLAlchemyError, sqlite3.Error) as error:
+    except (IntegrityError, DataError):
+        raise
+    except (DBAPIError, PoolTimeout, sqlite3.Error) as error:
         raise unavailable(engine, error) from error
 
 

@@ -7,22 +7,28 @@ A reading's rows and the mark that says how far it reached are one transaction.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.orm import Session
 
 from accounting import attempts
-from accounting.attempts import Counted, NextReading, Progress
+from accounting.attempts import NextReading, Progress, Residual
 from accounting.engine import reading, writing
 from accounting.model import StreamState
 from accounting.orm import AttemptRow, FinalRow, QuarantineRow, ResidualRow, RunningRow, StreamRow
 from overlay.model import EpochRecord, HistoryRecord, RecordsSeen, RunningRecord, Unreadable
 
 CHUNK = 500
-"""Values in one IN list."""
+"""Jobs in one transaction: some 10 ms to 0.5 s. Also the values in one IN list."""
+LET_OTHERS_S = 0.15
+"""
+Pause between transactions. SQLite's waiting writers look every 0.1 s at the slowest; without a pause they may not find
+the lock free for longer than their patience.
+"""
 QUARANTINE_TEXT_MAX = 65_536
 """Characters kept of a record that could not be read; an ad is some 10,000."""
 
@@ -37,6 +43,15 @@ class Ingested:
     """Residuals of the jobs that this reading told of."""
     quarantined: int
     mark_s: int
+
+    def plus(self, other: Ingested) -> Ingested:
+        """Both parts of one reading."""
+        return replace(
+            other,
+            new_attempts=self.new_attempts + other.new_attempts,
+            new_finals=self.new_finals + other.new_finals,
+            residuals=self.residuals + other.residuals,
+        )
 
 
 class Usage:
@@ -58,34 +73,28 @@ class Usage:
         """
         Take in one reading. Taking it in again, or in parts, or after a later one, gives the same attempts.
 
+        A long reading is several transactions, so that the factory's own are not held up; the mark is in the last.
         ``before_s`` is what the reading was asked for, as :meth:`next_reading` said.
         """
+        epochs: dict[str, list[EpochRecord]] = defaultdict(list)
+        history: dict[str, list[HistoryRecord]] = defaultdict(list)
+        for epoch in records.epochs:
+            epochs[epoch.global_job_id].append(epoch)
+        for job in records.history:
+            history[job.global_job_id].append(job)
+        parts = _chunks({*epochs, *history}) or [[]]
+        done = Ingested(new_attempts=0, new_finals=0, residuals=0, quarantined=0, mark_s=0)
+        for part in parts[:-1]:
+            with writing(self._engine) as session:
+                _lock(session, records.ap)
+                done = done.plus(_take_jobs(session, records.ap, part, epochs, history))
+            time.sleep(LET_OTHERS_S)
         with writing(self._engine) as session:
-            if session.get_bind().dialect.name == "postgresql":
-                session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"usage:{records.ap}", 0))))
-            new_attempts = _write_attempts(session, records.ap, records.epochs)
-            new_finals = _write_finals(session, records.ap, records.history)
-            jobs = {epoch.global_job_id for epoch in records.epochs} | {job.global_job_id for job in records.history}
-            residuals = _recount(session, records.ap, jobs)
+            _lock(session, records.ap)
+            done = done.plus(_take_jobs(session, records.ap, parts[-1], epochs, history))
             quarantined = _quarantine(session, records.unreadable, now_s)
-            stream = session.get(StreamRow, records.ap)
-            if stream is None:
-                stream = StreamRow(ap=records.ap, mark_s=0, problem="")
-                session.add(stream)
-            if stream.read_s is None or records.taken_s >= stream.read_s:
-                _replace_running(session, records.ap, records.running, seen_s=records.taken_s)
-                stream.read_s = records.taken_s
-            stream.problem = ""
-            progress = attempts.advance(_progress(stream), records, before_s=before_s)
-            stream.mark_s, stream.gap_since_s = progress.mark_s, progress.gap_since_s
-            stream.hole_before_s, stream.hole_top_s = progress.hole_before_s, progress.hole_top_s
-        return Ingested(
-            new_attempts=new_attempts,
-            new_finals=new_finals,
-            residuals=residuals,
-            quarantined=quarantined,
-            mark_s=progress.mark_s,
-        )
+            mark_s = _move_mark(session, records, before_s=before_s)
+        return replace(done, quarantined=quarantined, mark_s=mark_s)
 
     def note_unseen(self, ap: str, reason: str, now_s: float) -> None:
         """Write that an AP's history could not be read; what is known of it stays as old as it is."""
@@ -145,92 +154,113 @@ def _progress(row: StreamRow | None) -> Progress:
     )
 
 
-def _chunks(jobs: Iterable[str]) -> Iterable[list[str]]:
+def _chunks(jobs: set[str]) -> list[list[str]]:
     ordered = sorted(jobs)
-    return (ordered[first : first + CHUNK] for first in range(0, len(ordered), CHUNK))
+    return [ordered[first : first + CHUNK] for first in range(0, len(ordered), CHUNK)]
 
 
-def _write_attempts(session: Session, ap: str, epochs: tuple[EpochRecord, ...]) -> int:
-    """Insert what is new, and let the final say of two records of one attempt stand; the number that is new."""
-    rows: dict[tuple[str, int], AttemptRow] = {}
-    for chunk in _chunks({epoch.global_job_id for epoch in epochs}):
-        found = select(AttemptRow).where(AttemptRow.ap == ap, AttemptRow.global_job_id.in_(chunk))
-        rows |= {(row.global_job_id, row.run_instance_id): row for row in session.scalars(found)}
-    known = len(rows)
+def _lock(session: Session, ap: str) -> None:
+    """Let no other ingest of this AP pass until the transaction ends; SQLite has one writer anyway."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"usage:{ap}", 0))))
+
+
+def _move_mark(session: Session, records: RecordsSeen, *, before_s: int | None) -> int:
+    """Write how far the AP has been read, and what runs there; the new mark."""
+    stream = session.get(StreamRow, records.ap)
+    if stream is None:
+        stream = StreamRow(ap=records.ap, mark_s=0, problem="")
+        session.add(stream)
+    if stream.read_s is None or records.taken_s >= stream.read_s:
+        _replace_running(session, records.ap, records.running, seen_s=records.taken_s)
+        stream.read_s = records.taken_s
+    stream.problem = ""
+    progress = attempts.advance(_progress(stream), records, before_s=before_s)
+    stream.mark_s, stream.gap_since_s = progress.mark_s, progress.gap_since_s
+    stream.hole_before_s, stream.hole_top_s = progress.hole_before_s, progress.hole_top_s
+    return progress.mark_s
+
+
+def _take_jobs(
+    session: Session,
+    ap: str,
+    jobs: list[str],
+    epochs: Mapping[str, list[EpochRecord]],
+    history: Mapping[str, list[HistoryRecord]],
+) -> Ingested:
+    """Take in the records of some jobs, count each of their seconds once, and make their residuals anew."""
+    rows: dict[str, dict[int, AttemptRow]] = defaultdict(dict)
+    for row in session.scalars(select(AttemptRow).where(AttemptRow.ap == ap, AttemptRow.global_job_id.in_(jobs))):
+        rows[row.global_job_id][row.run_instance_id] = row
+    finals = {
+        row.global_job_id: row
+        for row in session.scalars(select(FinalRow).where(FinalRow.ap == ap, FinalRow.global_job_id.in_(jobs)))
+    }
+    residuals = {
+        row.global_job_id: row
+        for row in session.scalars(select(ResidualRow).where(ResidualRow.ap == ap, ResidualRow.global_job_id.in_(jobs)))
+    }
+    new_attempts = new_finals = missing = 0
+    for job in jobs:
+        known = len(rows[job])
+        held = _take_attempts(session, ap, rows[job], epochs.get(job, []))
+        new_attempts += len(held) - known
+        final = _take_final(session, ap, finals.get(job), history.get(job, []))
+        new_finals += final is not None and job not in finals
+        lost = None if final is None else attempts.residual(final, held)
+        missing += lost is not None
+        _write_residual(session, (ap, job), residuals.get(job), lost)
+    return Ingested(new_attempts=new_attempts, new_finals=new_finals, residuals=missing, quarantined=0, mark_s=0)
+
+
+def _take_attempts(
+    session: Session, ap: str, rows: dict[int, AttemptRow], epochs: list[EpochRecord]
+) -> tuple[EpochRecord, ...]:
+    """Add a job's attempts to its rows; where two records are of one attempt the final say holds. All that it has."""
+    stored = {run: _epoch_of(row) for run, row in rows.items()}
+    held = dict(stored)
     for epoch in epochs:
-        key = (epoch.global_job_id, epoch.run_instance_id)
-        row = rows.get(key)
+        run = epoch.run_instance_id
+        held[run] = attempts.final_say(held[run], epoch) if run in held else epoch
+    if held == stored:
+        return tuple(held.values())
+    counted = {one.run_instance_id: one for one in attempts.count_once(held.values())}
+    for run, epoch in held.items():
+        row = rows.get(run)
         if row is None:
-            row = rows[key] = AttemptRow(ap=ap, counted=0, counted_s=0, counted_cpu_s=0.0)
+            row = AttemptRow(ap=ap)
             session.add(row)
+        if stored.get(run) != epoch:
             _fill_attempt(row, epoch)
-        elif (held := _epoch_of(row)) != epoch:
-            _fill_attempt(row, attempts.final_say(held, epoch))
-    session.flush()
-    return len(rows) - known
-
-
-def _write_finals(session: Session, ap: str, history: tuple[HistoryRecord, ...]) -> int:
-    """The same for final records of jobs."""
-    rows: dict[str, FinalRow] = {}
-    for chunk in _chunks({job.global_job_id for job in history}):
-        found = select(FinalRow).where(FinalRow.ap == ap, FinalRow.global_job_id.in_(chunk))
-        rows |= {row.global_job_id: row for row in session.scalars(found)}
-    known = len(rows)
-    for job in history:
-        row = rows.get(job.global_job_id)
-        if row is None:
-            row = rows[job.global_job_id] = FinalRow(ap=ap)
-            session.add(row)
-            _fill_final(row, job)
-        elif (held := _history_of(row)) != job:
-            _fill_final(row, attempts.final_say_of_history(held, job))
-    session.flush()
-    return len(rows) - known
-
-
-def _recount(session: Session, ap: str, jobs: set[str]) -> int:
-    """Count each attempt of these jobs once and make their residuals anew; the number of residuals."""
-    residuals = 0
-    for chunk in _chunks(jobs):
-        by_job: dict[str, list[AttemptRow]] = defaultdict(list)
-        for row in session.scalars(select(AttemptRow).where(AttemptRow.ap == ap, AttemptRow.global_job_id.in_(chunk))):
-            by_job[row.global_job_id].append(row)
-        finals = session.scalars(select(FinalRow).where(FinalRow.ap == ap, FinalRow.global_job_id.in_(chunk)))
-        final_of = {row.global_job_id: row for row in finals}
-        session.execute(delete(ResidualRow).where(ResidualRow.ap == ap, ResidualRow.global_job_id.in_(chunk)))
-        for job in chunk:
-            rows = by_job[job]
-            epochs = tuple(_epoch_of(row) for row in rows)
-            _write_counted(rows, attempts.count_once(epochs))
-            if job in final_of:
-                residuals += _write_residual(session, _history_of(final_of[job]), epochs)
-    return residuals
-
-
-def _write_counted(rows: list[AttemptRow], counted: tuple[Counted, ...]) -> None:
-    by_id = {one.run_instance_id: one for one in counted}
-    for row in rows:
-        one = by_id[row.run_instance_id]
+        one = counted[run]
         row.counted, row.counted_s, row.counted_cpu_s = one.attempts, one.wall_s, one.cpu_s
+    return tuple(held.values())
 
 
-def _write_residual(session: Session, history: HistoryRecord, epochs: tuple[EpochRecord, ...]) -> int:
-    found = attempts.residual(history, epochs)
-    if found is None:
-        return 0
-    session.add(
-        ResidualRow(
-            ap=history.ap,
-            global_job_id=history.global_job_id,
-            owner=found.owner,
-            project=found.project,
-            end_s=found.end_s,
-            wall_s=found.wall_s,
-            cores=found.cores,
-        )
-    )
-    return 1
+def _take_final(session: Session, ap: str, row: FinalRow | None, history: list[HistoryRecord]) -> HistoryRecord | None:
+    """The same for a job's final record; the one that holds, None while it has none."""
+    stored = held = None if row is None else _history_of(row)
+    for job in history:
+        held = job if held is None else attempts.final_say_of_history(held, job)
+    if held is not None and held != stored:
+        if row is None:
+            row = FinalRow(ap=ap)
+            session.add(row)
+        _fill_final(row, held)
+    return held
+
+
+def _write_residual(session: Session, key: tuple[str, str], row: ResidualRow | None, lost: Residual | None) -> None:
+    """Make a job's residual what it is now: there, changed or gone."""
+    if lost is None:
+        if row is not None:
+            session.delete(row)
+        return
+    if row is None:
+        row = ResidualRow(ap=key[0], global_job_id=key[1])
+        session.add(row)
+    row.owner, row.project, row.end_s = lost.owner, lost.project, lost.end_s
+    row.wall_s, row.cores = lost.wall_s, lost.cores
 
 
 def _quarantine(session: Session, unreadable: tuple[Unreadable, ...], now_s: float) -> int:

@@ -222,9 +222,9 @@ def _ended_table(vos: Mapping[str, str]) -> Subquery:
             literal(0.0),
             residual_core_s,
         )
-        # Beyond the mark an epoch record may still be to come: nothing is known to be missing there.
+        # While a hole is open the epoch records in it are still to come: nothing is known to be missing there.
         .join(StreamRow, StreamRow.ap == ResidualRow.ap)
-        .where(ResidualRow.end_s <= StreamRow.mark_s)
+        .where(StreamRow.hole_top_s.is_(None) | (ResidualRow.end_s <= StreamRow.mark_s))
     )
     return union_all(ended, residuals).subquery()
 
