@@ -28,6 +28,7 @@ _TOKEN = re.compile(
       | (?P<operator>=\?=|=!=|&&|\|\||<=|>=|==|!=|<<|>>>?|\?:|.)""",
     re.VERBOSE | re.DOTALL,
 )
+_NAME = re.compile(r"[A-Za-z_]\w*")
 _OPENING = frozenset("([{")
 _CLOSING = frozenset(")]}")
 _WORDS = frozenset({"true", "false", "undefined", "error", "is", "isnt", "parent", "my", "target"})
@@ -43,23 +44,34 @@ class Reference:
     name: str
 
 
-def failed_clauses(owner: Owner, ad: ClassAd, other: ClassAd) -> tuple[FailedClause, ...]:
-    """Conjuncts of ``ad``'s Requirements that are not true with ``other`` as TARGET, in the order they are written."""
-    try:
-        requirements = str(ad.lookup("Requirements"))
-    except KeyError:
-        return (FailedClause(owner=owner, text="Requirements", values=(("Requirements", "undefined"),)),)
-    if truth(_value(requirements, ad, other)):
+def conjuncts_of(ad: ClassAd) -> tuple[str, ...]:
+    """Every conjunct of an ad's Requirements, in the order they are written; none where it has no Requirements."""
+    requirements = _text_of(ad, "Requirements")
+    return () if requirements is None else tuple(_opened(requirements, ad))
+
+
+def failed_clauses(
+    owner: Owner, ad: ClassAd, other: ClassAd, conjuncts: tuple[str, ...] | None = None
+) -> tuple[FailedClause, ...]:
+    """
+    Conjuncts of ``ad``'s Requirements that are not true with ``other`` as TARGET.
+
+    Who explains one ad against many passes its :func:`conjuncts_of`, which depend on nothing else.
+    """
+    if truth(evaluate(ad, "Requirements", other)):
         return ()
     failed = tuple(
         FailedClause(owner=owner, text=clause, values=_values(clause, ad, other))
-        for clause in _opened(requirements, ad)
+        for clause in (conjuncts_of(ad) if conjuncts is None else conjuncts)
         if not truth(_value(clause, ad, other))
     )
     if failed:
         return failed
-    # Each part is true and the whole is not: then the whole is the clause, rather than no answer.
-    return (FailedClause(owner=owner, text=requirements, values=_values(requirements, ad, other)),)
+    # There is no Requirements, or each part is true and the whole is not: then the whole is the clause.
+    whole = _text_of(ad, "Requirements")
+    if whole is None:
+        return (FailedClause(owner=owner, text="Requirements", values=(("Requirements", "undefined"),)),)
+    return (FailedClause(owner=owner, text=whole, values=_values(whole, ad, other)),)
 
 
 @lru_cache(maxsize=_TEXTS_KEPT)
@@ -125,13 +137,17 @@ def _opened(expression: str, ad: ClassAd, depth: int = 0) -> Iterator[str]:
 
 def _expression_of(ad: ClassAd, name: str) -> str | None:
     """Text of an attribute that is an expression over others; None for a plain value or no attribute."""
-    if re.fullmatch(r"[A-Za-z_]\w*", name) is None or name.lower() in _WORDS:
+    if _NAME.fullmatch(name) is None or name.lower() in _WORDS:
         return None
+    text = _text_of(ad, name)
+    return text if text is not None and references(text) else None
+
+
+def _text_of(ad: ClassAd, name: str) -> str | None:
     try:
-        text = str(ad.lookup(name))
+        return str(ad.lookup(name))
     except KeyError:
         return None
-    return text if references(text) else None
 
 
 def _without_outer_parentheses(expression: str) -> str:

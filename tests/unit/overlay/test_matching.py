@@ -12,7 +12,7 @@ from overlay.clauses import failed_clauses, references, split_conjuncts
 from overlay.client import Answer
 from overlay.demand import demand_of
 from overlay.matching import match_table
-from overlay.model import Bucket, DemandSeen, FailedClause, SlotsSeen
+from overlay.model import Bucket, DemandSeen, FailedClause, Match, SlotsSeen
 from overlay.slots import slots_of
 
 SLOT = (
@@ -118,6 +118,13 @@ def test_ad_that_cannot_be_read_matches_nothing_and_spares_the_others() -> None:
     assert not table.get("ap1:good", "offer:beta").matches
 
 
+def test_running_pilot_is_matched_and_not_explained() -> None:
+    table = match_table([bucket("TARGET.Cpus > 9")], {"offer:alpha": SLOT, "pilot:a": SLOT}, now_s=1000.0)
+
+    assert table.get("ap1:b", "offer:alpha").failed
+    assert table.get("ap1:b", "pilot:a") == Match(matches=False)
+
+
 def test_job_without_requirements_matches_nothing() -> None:
     job = bucket("true")
     bare = Bucket(**{name: getattr(job, name) for name in job.__slots__} | {"ad_text": "[ RequestCpus = 1 ]"})
@@ -134,12 +141,12 @@ def test_recorded_jobs_against_recorded_slots(recorded: Callable[..., Answer]) -
     slots = slots_of(answer, max_age_s=300, now_s=now_s)
     assert isinstance(demand, DemandSeen)
     assert isinstance(slots, SlotsSeen)
-    ads = {f"pilot:{slot.site}": slot.ad_text for slot in slots.slots}
+    ads = {f"offer:{slot.site}": slot.ad_text for slot in slots.slots}
     table = match_table(demand.buckets, ads, now_s=now_s)
     by_job = {b.first_job: b.key for b in demand.buckets}
 
     def why(job: str, site: str) -> list[tuple[str, tuple[tuple[str, str], ...]]]:
-        return [(clause.text, clause.values) for clause in table.get(by_job[job], f"pilot:{site}").failed]
+        return [(clause.text, clause.values) for clause in table.get(by_job[job], f"offer:{site}").failed]
 
     assert why("31.4", "alpha") == [
         ("TARGET.Memory >= RequestMemory", (("Memory", "8000"), ("RequestMemory", "88231"))),
