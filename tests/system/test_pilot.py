@@ -17,6 +17,7 @@ from glidein.epconfig import PoolFacts
 from glidein.model import EXIT_CODES, EndReason, EndReport, Lifetimes, Offer, Shape
 from glidein.script import BundleRef, pilot_script_text, spool_dir, spool_files
 from testbed import model, tower
+from testbed.errors import CommandFailed
 
 HOME = PurePosixPath("/home/pilot")
 INSTANCE = "hand"
@@ -118,8 +119,13 @@ class Hand:
         return state.split(" ")[0], code.partition(":")[0]
 
     def ended(self, pilot_id: str) -> bool:
+        """Whether a queue that answered no longer has it; a queue that does not answer says nothing."""
         site, job_id = self.placed[pilot_id]
-        return self.bed.sites[site].sh(f"squeue -h -t PD,R,CG -j {job_id},{job_id} -o %T || true").strip() == ""
+        try:
+            queue = self.bed.sites[site].sh("squeue -h -u pilot -t PD,R,CG -o %A")
+        except CommandFailed:
+            return False
+        return job_id not in queue.split()
 
     def slots(self, pilot_id: str) -> list[str]:
         query = f"condor_status -constraint 'GlideinPilotId == \"{pilot_id}\"' -af Name"
