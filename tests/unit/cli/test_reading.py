@@ -49,7 +49,7 @@ def test_status_counts_pilots_by_phase_and_jobs(desk: Desk) -> None:
 
 
 def test_status_says_since_when_a_site_is_unseen_and_why(desk: Desk) -> None:
-    # Mutation: take since from the newest cycle only (factory/report.py), and it is always "0 s".
+    # Mutation: take the last of equal cycles for the first (last_s for first_s in factory/report.py).
     desk.world.cycle()
     desk.world.sites["beta"].faults = Faults(unseen="squeue gave no answer in 30 s")
     for _ in range(4):
@@ -61,6 +61,7 @@ def test_status_says_since_when_a_site_is_unseen_and_why(desk: Desk) -> None:
 
 
 def test_since_when_survives_a_change_of_the_reason(desk: Desk) -> None:
+    # Mutation: take since from the newest recorded cycle only (factory/report.py).
     desk.world.cycle()
     for reason in ("no answer in 30 s", "connection refused", "no answer in 30 s"):
         desk.world.sites["beta"].faults = Faults(unseen=reason)
