@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
@@ -193,16 +192,13 @@ def accounted(waiting: tuple[PilotRecord, ...], sights: Sights) -> tuple[PilotRe
 def intents_of(decided: Plan, world: World, *, now_s: float, leave_out: frozenset[str]) -> tuple[PilotRecord, ...]:
     """One record for each pilot that the plan asks for, named and with its deadline, before anything is sent."""
     offers = {site.name: site.offer for site in world.policy.sites}
-    wanted = [
-        site for submit in decided.submits if submit.site not in leave_out for site in [submit.site] * submit.count
-    ]
-    numbers: dict[str, int] = defaultdict(int)
+    # Numbered in the order of placing, so that the next cycle packs the same jobs into the same pilots.
+    wanted = [site for site in decided.order if site not in leave_out]
     intents = []
-    for site in wanted:
-        numbers[site] += 1
+    for n, site in enumerate(wanted, start=1):
         intents.append(
             PilotRecord(
-                pilot_id=pilot_id(instance=world.instance, site=site, cycle=decided.cycle, n=numbers[site]),
+                pilot_id=pilot_id(instance=world.instance, site=site, cycle=decided.cycle, n=n),
                 offer=offers[site],
                 cycle=decided.cycle,
                 sent="intended",
