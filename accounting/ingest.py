@@ -124,6 +124,7 @@ class Usage:
                     problem=row.problem,
                     gap_since_s=row.gap_since_s,
                     quarantined=quarantined,
+                    catching_up=row.hole_before_s is not None,
                 )
                 for row, quarantined in session.execute(select(StreamRow, of_ap).order_by(StreamRow.ap))
             )

@@ -136,3 +136,5 @@ class StreamState:
     gap_since_s: int | None
     """Set when records were rotated away before they were read."""
     quarantined: int
+    catching_up: bool = False
+    """The last reading was cut by its limit: there are records between ``mark_s`` and ``read_s`` still to be read."""

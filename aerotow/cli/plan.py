@@ -6,7 +6,7 @@ import click
 
 from aerotow.cli.app import App
 from aerotow.cli.failure import PARTLY
-from aerotow.cli.show import json_option, plain, print_json, say, table, warn
+from aerotow.cli.show import counted, json_option, plain, print_json, say, table, warn
 from factory.preview import Preview, SitePreview, preview
 
 
@@ -54,7 +54,7 @@ def _print(made: Preview) -> None:
         say("no idle jobs: nothing to ask for")
     for bucket in made.nowhere[:20]:
         say(
-            f"{bucket.jobs} idle jobs of {bucket.user} run at no site: "
+            f"{counted(bucket.jobs, 'idle job')} of {bucket.user} can run at no site: "
             f"'aerotow why {bucket.ap}#{bucket.first_job}' says what fails"
         )
     if made.explained < made.kinds:
@@ -68,7 +68,7 @@ def _notes(site: SitePreview) -> list[str]:
     notes = [f"{reason.text} [{reason.owner}]" for reason in site.reasons]
     if site.unfit is not None:
         notes.append(
-            f"{site.jobs_unfit} idle jobs can never run here: "
+            f"{counted(site.jobs_unfit, 'idle job')} can never run here: "
             f"'aerotow why {site.unfit.ap}#{site.unfit.first_job}' says what fails"
         )
     notes += [f"cancel {cancel.pilot_id}: {cancel.reason}" for cancel in site.cancels]

@@ -122,6 +122,11 @@ def memory(mib: int) -> str:
     return f"{mib // 1024} GiB" if mib % 1024 == 0 and mib else f"{mib} MiB"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: ``1 core``, ``2 cores``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def percent(share: float | None) -> str:
     """A share as a percentage; a dash where there is none."""
     return "-" if share is None else f"{share * 100:.1f} %"

@@ -179,6 +179,8 @@ def stream_words(stream: StreamState | None, now_s: float) -> str:
         text = "no data yet: the history has never been read"
         return f"{text} ({stream.problem})" if stream is not None and stream.problem else text
     text = f"complete up to {clock_time(stream.read_s, now_s)} ({ago(stream.read_s, now_s)} ago)"
+    if stream.catching_up:
+        text = f"complete up to {clock_time(stream.mark_s, now_s)}; newer records are being read, in parts"
     if stream.problem:
         text += f"; no data since then: {stream.problem}"
     if stream.gap_since_s is not None:

@@ -11,7 +11,7 @@ from accounting.model import SiteStop
 from aerotow.cli.app import App, known, pass_app
 from aerotow.cli.failure import USAGE, Failure
 from aerotow.cli.freshness import picture_of, warn_when_old
-from aerotow.cli.show import clock_time, say
+from aerotow.cli.show import clock_time, counted, say
 
 
 @click.command()
@@ -33,7 +33,9 @@ def stop(app: App, site: str, reason: str) -> None:
     say(f"{site}: stopped; no new pilots until 'aerotow resume {site}'")
     if here is not None and here.census.open:
         waiting, running = here.waiting, here.census.open - here.waiting
-        say(f"{site}: {waiting} waiting pilots are cancelled in the next cycle, {running} others end by themselves")
+        say(
+            f"{site}: {counted(waiting, 'waiting pilot')} to cancel in the next cycle, {running} that end by themselves"
+        )
     warn_when_old(picture.fresh, instance=app.config.instance.name, now_s=app.now_s())
 
 

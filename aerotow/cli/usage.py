@@ -175,6 +175,6 @@ def _stream_json(ap: str, state: StreamState | None) -> dict[str, object]:
     """How far one AP's history was read; ``complete`` says whether sums up to ``read_s`` lack nothing."""
     if state is None:
         return {"ap": ap, "complete": False, "read_s": None, "problem": "never read"}
-    complete = state.read_s is not None and not state.problem and state.gap_since_s is None
+    complete = state.read_s is not None and not (state.problem or state.catching_up) and state.gap_since_s is None
     tree: dict[str, object] = plain(state)
     return tree | {"complete": complete}

@@ -13,7 +13,7 @@ from aerotow.cli.app import App, known
 from aerotow.cli.failure import FAILED, PARTLY, USAGE, Failure
 from aerotow.cli.freshness import freshness_json, picture_of, warn_when_old
 from aerotow.cli.pilots import life_left_s, life_words, node_of, pilot_table
-from aerotow.cli.show import ago, clock_time, json_option, memory, plain, print_json, say, span, warn
+from aerotow.cli.show import ago, clock_time, counted, json_option, memory, plain, print_json, say, span, warn
 from config.model import Config
 from factory.explain import Explanation, explain
 from factory.matching import match_observation
@@ -138,11 +138,11 @@ def verdict_words(verdict: Verdict) -> list[str]:
     """What one site means for the job, first what helps it, then what does not."""
     words = []
     if verdict.absorbed_running:
-        words.append(f"{verdict.absorbed_running} such jobs go to pilots that run there")
+        words.append(f"{counted(verdict.absorbed_running, 'job')} like it for pilots that run there")
     if verdict.absorbed_waiting:
-        words.append(f"{verdict.absorbed_waiting} such jobs go to pilots that start or wait there")
+        words.append(f"{counted(verdict.absorbed_waiting, 'job')} like it for pilots that start or wait there")
     if verdict.granted:
-        words.append(f"{verdict.granted} new pilots asked for")
+        words.append(f"{counted(verdict.granted, 'new pilot')} asked for")
     for reason in verdict.reasons:
         if reason.code == "absorbed":
             continue
@@ -181,7 +181,7 @@ class Page:
     def _found(self, job: JobFound, told: Explanation | None) -> None:
         """A job that is in its queue."""
         name = f"{job.ap}#{job.cluster}.{job.proc}"
-        size = f"{job.cores} cores" if job.memory_mib is None else f"{job.cores} cores, {memory(job.memory_mib)}"
+        size = counted(job.cores or 1, "core") + ("" if job.memory_mib is None else f", {memory(job.memory_mib)}")
         project = f", project {job.group}" if job.group else ""
         since = f" since {clock_time(job.since_s, self.now_s)} ({ago(job.since_s, self.now_s)})"
         say(f"{name}: {_status_words(job)}{since}")
@@ -217,7 +217,7 @@ class Page:
         say(
             f"by the cycle of {clock_time(told.as_of_s, self.now_s)} ({ago(told.as_of_s, self.now_s)} ago)"
             + (
-                f", {told.bucket.jobs} idle jobs like this one:"
+                f", {counted(told.bucket.jobs, 'idle job')} of this kind:"
                 if told.counted
                 else ", which did not count this job (it came or changed since);"
             )
@@ -268,11 +268,12 @@ class Page:
     def _attempts(self, past: tuple[EpochRecord, ...]) -> None:
         """What the usage ledger knows of it."""
         say()
-        say(f"{len(past)} attempts in the usage ledger:")
+        say(f"{counted(len(past), 'attempt')} in the usage ledger:")
         for number, one in enumerate(past, start=1):
             say(
                 f"  {number}: {clock_time(one.start_s, self.now_s)} to {clock_time(one.end_s, self.now_s)} "
-                f"({span(one.end_s - one.start_s)}), {one.cores} cores at {one.site or one.remote_host or 'unknown'}"
+                f"({span(one.end_s - one.start_s)}), {counted(one.cores, 'core')} "
+                f"at {one.site or one.remote_host or 'unknown'}"
                 + (f", pilot {one.pilot_id}" if one.pilot_id else "")
                 + f": {_end_words(one)}"
             )

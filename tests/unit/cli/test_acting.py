@@ -33,7 +33,7 @@ def test_stop_and_resume(desk: Desk) -> None:
     desk.world.cycle()
     text = desk.run("stop", "alpha", "--reason", "cooling  fails").stdout
     assert "alpha: stopped; no new pilots until 'aerotow resume alpha'" in text
-    assert "3 waiting pilots are cancelled in the next cycle" in text
+    assert "3 waiting pilots to cancel in the next cycle" in text
     (stop,) = desk.world.ledger.stops()
     assert ("alpha", "cooling fails") == (stop.site, stop.reason)
     assert "cooling fails" in desk.run("status").stdout
@@ -164,6 +164,16 @@ def test_usage_is_by_the_keys_asked_for_and_says_how_far_it_is_complete(desk: De
     assert "ap2: no data yet: the history has never been read" in text
     assert "sum of what ended: 0.11 core hours" in text
     assert [] == desk.json("usage", "--since", "2024-09-01", "--until", "2024-09-02")["payload"]
+
+
+def test_usage_of_a_history_that_is_read_in_parts_is_complete_up_to_the_mark_only(desk: Desk) -> None:
+    # Mutation: take the time of the reading for the time up to which all is read (aerotow/cli/status.py).
+    books = Books(f"sqlite:///{desk.world.directory}/ledger.db")
+    books.payload.ingest(seen(epoch(1)), MIDNIGHT + 5000)
+    cut = seen(epoch(3, start_s=MIDNIGHT + 7000, end_s=MIDNIGHT + 8000), taken_s=MIDNIGHT + 9000, complete=False)
+    books.payload.ingest(cut, MIDNIGHT + 9000)
+    assert "ap1: complete up to 2024-10-04 00:18:20; newer records are being read" in desk.run("usage").stdout
+    assert not desk.json("usage")["streams"][0]["complete"]
 
 
 def test_usage_flags_what_no_record_tells_of(desk: Desk) -> None:

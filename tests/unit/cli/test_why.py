@@ -87,7 +87,7 @@ def test_a_job_that_will_be_taken_by_a_waiting_pilot_names_it_and_slurms_reason(
     assert [pilot["pilot_id"]] == [taker["pilot_id"] for taker in told["takers"]]
     assert (1, 0) == (told["verdicts"][0]["absorbed_waiting"], told["verdicts"][0]["granted"])
     text = desk.run("why", "12.0").stdout
-    assert "alpha: 1 such jobs go to pilots that start or wait there" in text
+    assert "alpha: 1 job like it for pilots that start or wait there" in text
     assert pilot["batch_reason"] in text
     assert pilot["pilot_id"] in text
 
