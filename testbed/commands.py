@@ -124,3 +124,14 @@ def fault(site: str, action: str, daemon: str, node: str | None) -> None:
     host = sites.daemon_host(site, daemon, node)
     state = next(d.state for d in containers.daemons(host) if d.name == daemon)
     click.echo(f"{daemon} on {host.name}: {state}")
+
+
+@click.command()
+def demo() -> None:
+    """From nothing to a verified result: a federation, a real mixed load, and the answers."""
+    from testbed import demo as show
+
+    try:
+        sys.exit(show.run(click.echo))
+    except TestbedError as error:
+        raise click.ClickException(str(error)) from error

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
+from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
@@ -165,26 +166,28 @@ def first_start(batches: tuple[load.SubmittedBatch, ...], say: Say) -> None:
 def account(batches: tuple[load.SubmittedBatch, ...], say: Say) -> None:
     """Usage, efficiency, and the database beside HTCondor's own history."""
     wait_for_usage(batches)
-    show(say, "usage", "--by", "user,project,site")
+    began_s = min(one.submitted_s for one in batches)
+    since = datetime.fromtimestamp(began_s, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    show(say, "usage", "--by", "user,project,site", "--since", since)
     say("\n== The database beside HTCondor's history (core seconds; the residual is what no epoch record told of)")
     say(f"   {'user':8} {'epochs':>9} {'residual':>9} {'history':>9} {'attempts':>9}")
-    rows = {row["user"]: row for row in ask("usage", "--by", "user")["payload"]}
-    wall = history_wall()
+    rows = {row["user"]: row for row in ask("usage", "--by", "user", "--since", since)["payload"]}
+    wall = history_wall(began_s)
     for user in sorted(rows):
         row = rows[user]
         epochs = row["core_s"] - row["residual_core_s"]
         say(f"   {user:8} {epochs:9} {row['residual_core_s']:9} {wall.get(user, 0):9.0f} {row['attempts']:9}")
 
 
-def history_wall() -> dict[str, float]:
-    """Core seconds by user as the access points' own condor_history has them, all jobs that ran on pilots."""
-    total: Counter[str] = Counter()
+def history_wall(since_s: float) -> dict[str, float]:
+    """Core seconds by user as the access points' own condor_history has them, of jobs queued since then."""
+    total: dict[str, float] = defaultdict(float)
     for ap in model.APS:
-        attributes = ("Owner", "RemoteWallClockTime", "CpusProvisioned", "RequestCpus", "JobUniverse")
-        for ad in load.history_ads(ap, "JobUniverse == 5", attributes):
+        attributes = ("Owner", "RemoteWallClockTime", "CpusProvisioned", "RequestCpus")
+        for ad in load.history_ads(ap, f"JobUniverse == 5 && QDate >= {int(since_s)}", attributes):
             cores = ad.get("CpusProvisioned", ad.get("RequestCpus", 1))
             total[str(ad["Owner"])] += float(str(ad.get("RemoteWallClockTime", 0))) * int(str(cores))
-    return dict(total)
+    return total
 
 
 def wait_for_usage(batches: tuple[load.SubmittedBatch, ...]) -> None:
