@@ -109,7 +109,7 @@ def table(engine: Engine) -> list[tuple[object, ...]]:
     return rows
 
 
-# Mutations that turn it red: final_say(one, other) = other (the last reading wins); count_once sorted by arrival.
+# Mutations that turn it red: the last record wins instead of final_say, or instead of final_say_of_history.
 @settings(max_examples=60, deadline=None)
 @given(
     records=st.lists(epochs() | histories(), max_size=8),
@@ -149,7 +149,7 @@ def test_every_second_of_a_job_is_counted_once(records: list[EpochRecord]) -> No
     assert sum(one.cpu_s for one in counted) <= sum(one.user_cpu_s + one.sys_cpu_s for one in records)
 
 
-# Mutation that turns it red: drop the tolerance, or subtract it.
+# Mutation that turns it red: add the tolerance to the residual.
 @given(histories(), st.lists(epochs(), max_size=4, unique_by=lambda epoch: epoch.run_instance_id))
 def test_attempts_and_residual_make_up_the_history(history: HistoryRecord, records: list[EpochRecord]) -> None:
     told_s = sum(one.end_s - one.start_s for one in records)
@@ -160,7 +160,7 @@ def test_attempts_and_residual_make_up_the_history(history: HistoryRecord, recor
     assert missing_s <= max(1, history.shadow_starts, len(records))
 
 
-# Mutations that turn it red: attempts counted in _ended by rows; the VO's literal for the project; day // 86401.
+# Mutation that turns it red: <= instead of < at the end of the period.
 @settings(max_examples=40, deadline=None)
 @given(
     records=st.lists(epochs() | histories(), max_size=8),

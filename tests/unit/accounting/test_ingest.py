@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from record_samples import MIDNIGHT, epoch, final, running, seen
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from accounting.attempts import OVERLAP_S, Progress, advance, count_once, next_reading, residual
-from accounting.ingest import Usage
+from accounting.ingest import CHUNK, Usage
 from accounting.model import StreamState
 from accounting.usage import compare, usage
 from overlay.model import Unreadable
@@ -24,7 +24,7 @@ def total(engine: Engine) -> tuple[int, int, int, int]:
     return row.attempts, row.jobs, row.core_s, row.residual_core_s
 
 
-# Mutation that turns it red: leave run_instance_id out of the key of _write_attempts.
+# Mutation that turns it red: `run = 0` in _take_attempts (run_instance_id left out of the key).
 def test_each_attempt_of_a_job_is_counted(engine: Engine, taken: Usage) -> None:
     done = taken.ingest(seen(epoch(), epoch(run=2, start_s=MIDNIGHT + 1200, end_s=MIDNIGHT + 1210)), MIDNIGHT)
 
@@ -32,7 +32,7 @@ def test_each_attempt_of_a_job_is_counted(engine: Engine, taken: Usage) -> None:
     assert total(engine) == (2, 1, 220, 0)
 
 
-# Mutation that turns it red: insert without looking for the row (it then fails on its key), or add to it.
+# Mutation that turns it red: insert without looking for the row (it then fails on its key).
 def test_reading_again_adds_nothing(engine: Engine, taken: Usage) -> None:
     taken.ingest(seen(epoch(), epoch(2), final()), MIDNIGHT)
     again = taken.ingest(seen(epoch(), epoch(2), final()), MIDNIGHT + 60)
@@ -75,7 +75,7 @@ def test_record_whose_clock_ran_backwards_counts_nothing() -> None:
     assert counted.wall_s == 0
 
 
-# Mutation that turns it red: drop the delete of residuals in _recount.
+# Mutation that turns it red: leave the row when nothing is lost any more in _write_residual.
 def test_lost_epoch_is_a_residual_that_shrinks_to_nothing_when_it_comes(engine: Engine, taken: Usage) -> None:
     taken.ingest(seen(epoch(), final(wall_s=350, shadow_starts=2)), MIDNIGHT)
     assert total(engine) == (1, 1, 700, 500)
@@ -104,7 +104,7 @@ def test_residual_of_a_removed_job_has_a_day() -> None:
     assert lost.end_s == MIDNIGHT + 1100
 
 
-# Mutation that turns it red: drop the join with streams in _ended_table.
+# Mutation that turns it red: drop the condition on hole_top_s in _ended_table.
 def test_nothing_is_missing_where_the_history_was_not_read_yet(engine: Engine, taken: Usage) -> None:
     cut = seen(epoch(start_s=MIDNIGHT + 1500, end_s=MIDNIGHT + 1600), final(2, wall_s=80), complete=False)
     taken.ingest(cut, MIDNIGHT)
@@ -169,6 +169,41 @@ def test_gap_is_flagged_only_when_unread_records_are_gone(taken: Usage) -> None:
     assert taken.stream_states()[0].gap_since_s == MIDNIGHT + 1100
     taken.acknowledge_gap("ap1")
     assert taken.stream_states()[0].gap_since_s is None
+
+
+# Mutation that turns it red: let completions of history move the mark too.
+def test_jobs_that_never_ran_say_nothing_of_the_epoch_history(taken: Usage) -> None:
+    taken.ingest(seen(final(wall_s=0, shadow_starts=0)), MIDNIGHT)
+    assert taken.mark("ap1") == 0
+    taken.ingest(seen(epoch(2), gap=True), MIDNIGHT)
+    assert taken.stream_states()[0].gap_since_s is None
+
+
+class Stop(Exception):
+    """A crash between two transactions."""
+
+
+# Mutation that turns it red: move the mark in the first transaction.
+def test_long_reading_that_is_cut_off_between_its_transactions_is_read_again(engine: Engine, taken: Usage) -> None:
+    many = seen(*(epoch(n) for n in range(CHUNK + 10)))
+    parts = 0
+
+    def stop_at_the_second(*_: object) -> None:
+        nonlocal parts
+        parts += 1
+        if parts == 2:
+            raise Stop
+
+    event.listen(engine, "commit", stop_at_the_second)
+    with pytest.raises(Stop):
+        taken.ingest(many, MIDNIGHT)
+    event.remove(engine, "commit", stop_at_the_second)
+    assert taken.mark("ap1") == 0
+    assert taken.stream_states() == ()
+
+    assert taken.ingest(many, MIDNIGHT).new_attempts == 10
+    assert total(engine) == (CHUNK + 10, CHUNK + 10, 200 * (CHUNK + 10), 0)
+    assert taken.mark("ap1") == MIDNIGHT + 1100 - OVERLAP_S
 
 
 # Mutation that turns it red: drop the min with taken_s in advance.
