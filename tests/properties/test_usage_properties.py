@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, delete, select
 
 from accounting.attempts import Progress, advance, count_once, next_reading, residual
-from accounting.engine import open_database, writing
+from accounting.engine import open_database, reading, writing
 from accounting.ingest import Usage
 from accounting.model import UsageKey
 from accounting.orm import AttemptRow, Base, FinalRow, ResidualRow
@@ -88,25 +86,29 @@ def reading_of(records: list[EpochRecord | HistoryRecord]) -> RecordsSeen:
     )
 
 
-@contextmanager
-def databases() -> Iterator[Engine]:
-    with tempfile.TemporaryDirectory() as directory:
-        engine = open_database(f"sqlite:///{Path(directory) / 'aerotow.db'}")
-        yield engine
-        engine.dispose()
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """One database for all examples; each begins by emptying it."""
+    made = open_database(f"sqlite:///{tmp_path_factory.mktemp('usage') / 'aerotow.db'}")
+    yield made
+    made.dispose()
 
 
-def table(engine: Engine) -> list[tuple[object, ...]]:
-    """Every row that usage is made from; the database is empty again afterwards."""
+def empty(engine: Engine) -> None:
+    """Drop every row."""
     with writing(engine) as session:
-        rows = [
+        for table in Base.metadata.sorted_tables:
+            session.execute(delete(table))
+
+
+def rows_of(engine: Engine) -> list[tuple[object, ...]]:
+    """Every row that usage is made from."""
+    with reading(engine) as session:
+        return [
             tuple(row)
             for made in (AttemptRow, FinalRow, ResidualRow)
             for row in session.execute(select(made.__table__).order_by(*made.__table__.primary_key))
         ]
-        for made in Base.metadata.sorted_tables:
-            session.execute(delete(made))
-    return rows
 
 
 # Mutations that turn it red: the last record wins instead of final_say, or instead of final_say_of_history.
@@ -117,15 +119,16 @@ def table(engine: Engine) -> list[tuple[object, ...]]:
     repeat=st.integers(1, 2),
     size=st.integers(1, 8),
 )
-def test_order_repetition_and_splitting_do_not_matter(records, random, repeat, size) -> None:
-    with databases() as engine:
-        Usage(engine).ingest(reading_of(records), BEGIN)
-        expected = table(engine)
-        again = records * repeat
-        random.shuffle(again)
-        for first in range(0, len(again), size):
-            Usage(engine).ingest(reading_of(again[first : first + size]), BEGIN)
-        assert table(engine) == expected
+def test_order_repetition_and_splitting_do_not_matter(engine: Engine, records, random, repeat, size) -> None:
+    empty(engine)
+    Usage(engine).ingest(reading_of(records), BEGIN)
+    expected = rows_of(engine)
+    empty(engine)
+    again = records * repeat
+    random.shuffle(again)
+    for first in range(0, len(again), size):
+        Usage(engine).ingest(reading_of(again[first : first + size]), BEGIN)
+    assert rows_of(engine) == expected
 
 
 def covered_s(intervals: list[tuple[int, int]]) -> int:
@@ -167,25 +170,25 @@ def test_attempts_and_residual_make_up_the_history(history: HistoryRecord, recor
     by=st.lists(st.sampled_from(("user", "project", "site", "day", "ap", "vo")), unique=True, max_size=4),
     cut=st.integers(BEGIN - SPAN, BEGIN + 2 * SPAN),
 )
-def test_groups_and_periods_add_up_to_the_whole(records, by: list[UsageKey], cut: int) -> None:
-    with databases() as engine:
-        Usage(engine).ingest(reading_of(records), BEGIN)
+def test_groups_and_periods_add_up_to_the_whole(engine: Engine, records, by: list[UsageKey], cut: int) -> None:
+    empty(engine)
+    Usage(engine).ingest(reading_of(records), BEGIN)
 
-        def sums(*rows) -> tuple[float, ...]:
-            return (
-                sum(row.attempts for row in rows),
-                sum(row.wall_s for row in rows),
-                sum(row.core_s for row in rows),
-                sum(row.cpu_s for row in rows),
-                sum(row.residual_core_s for row in rows),
-            )
+    def sums(*rows) -> tuple[float, ...]:
+        return (
+            sum(row.attempts for row in rows),
+            sum(row.wall_s for row in rows),
+            sum(row.core_s for row in rows),
+            sum(row.cpu_s for row in rows),
+            sum(row.residual_core_s for row in rows),
+        )
 
-        whole = sums(*usage(engine, by=()))
-        groups = usage(engine, by=tuple(by), vo_of_project={"dp001": "astro"})
-        assert sums(*groups) == whole
-        assert len({row.key for row in groups}) == len(groups)
-        before, after = usage(engine, by=tuple(by), until_s=cut), usage(engine, by=tuple(by), since_s=cut)
-        assert sums(*before, *after) == whole
+    whole = sums(*usage(engine, by=()))
+    groups = usage(engine, by=tuple(by), vo_of_project={"dp001": "astro"})
+    assert sums(*groups) == whole
+    assert len({row.key for row in groups}) == len(groups)
+    before, after = usage(engine, by=tuple(by), until_s=cut), usage(engine, by=tuple(by), since_s=cut)
+    assert sums(*before, *after) == whole
 
 
 @st.composite
