@@ -17,6 +17,7 @@ from aerotow.cli.failure import FAILED, Failure, failures_for_people
 from aerotow.cli.log import set_up_log
 from aerotow.cli.pilots import pilot, pilots
 from aerotow.cli.plan import plan
+from aerotow.cli.pool import pool
 from aerotow.cli.run import run
 from aerotow.cli.sites import sites
 from aerotow.cli.status import status
@@ -116,5 +117,5 @@ def main(ctx: click.Context, config_path: Path) -> None:
         ctx.obj = App(config_path=config_path)
 
 
-for _command in (bundle, config, pilot, pilots, plan, resume, run, sites, status, stop, token, usage, why):
+for _command in (bundle, config, pilot, pilots, plan, pool, resume, run, sites, status, stop, token, usage, why):
     main.add_command(_command)
