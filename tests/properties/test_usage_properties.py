@@ -168,11 +168,14 @@ def test_attempts_and_residual_make_up_the_history(history: HistoryRecord, recor
 @given(
     records=st.lists(epochs() | histories(), max_size=8),
     by=st.lists(st.sampled_from(("user", "project", "site", "day", "ap", "vo")), unique=True, max_size=4),
-    cut=st.integers(BEGIN - SPAN, BEGIN + 2 * SPAN),
+    cut_at=st.integers(0, 7),
 )
-def test_groups_and_periods_add_up_to_the_whole(engine: Engine, records, by: list[UsageKey], cut: int) -> None:
+def test_groups_and_periods_add_up_to_the_whole(engine: Engine, records, by: list[UsageKey], cut_at: int) -> None:
     empty(engine)
     Usage(engine).ingest(reading_of(records), BEGIN)
+    # At an end: anywhere else the borders of a period hardly matter.
+    ends = [one.end_s for one in records if isinstance(one, EpochRecord)] or [BEGIN]
+    cut = ends[cut_at % len(ends)]
 
     def sums(*rows) -> tuple[float, ...]:
         return (
