@@ -7,6 +7,7 @@ from typing import Protocol
 
 import structlog
 
+from accounting.model import StreamState
 from overlay.model import Records, RecordsSeen, RecordsUnseen
 
 log = structlog.get_logger()
@@ -25,6 +26,7 @@ class UsageLedger(Protocol):
 
     def mark(self, ap: str) -> int: ...
     def ingest(self, records: RecordsSeen, now_s: float) -> object: ...
+    def stream_states(self) -> tuple[StreamState, ...]: ...
     def note_unseen(self, ap: str, reason: str, now_s: float) -> None: ...
 
 
@@ -42,8 +44,10 @@ def read_usage(pool: RecordsPool, usage: UsageLedger, *, aps: tuple[str, ...], c
                     running=len(seen.running),
                     unreadable=len(seen.unreadable),
                 )
-                if seen.gap:
-                    log.error("usage.gap", ap=ap, remedy="raise MAX_EPOCH_HISTORY_LOG at the access point")
             case RecordsUnseen(reason=reason):
                 usage.note_unseen(ap, reason, clock())
                 log.warning("usage.unseen", ap=ap, reason=reason)
+    for stream in usage.stream_states():
+        if stream.ap in aps and stream.gap_since_s is not None:
+            remedy = "raise MAX_EPOCH_HISTORY_LOG at the access point"
+            log.error("usage.gap", ap=stream.ap, since_s=stream.gap_since_s, remedy=remedy)
