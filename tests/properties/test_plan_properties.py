@@ -21,7 +21,7 @@ from factory.plan import decide, plan
 from factory.sites.contract import FinalSeen, SiteSeen, SiteUnseen
 from factory.verdict import verdicts, verdicts_of
 from glidein.model import Offer, PilotPhase, Shape
-from overlay.model import Bucket, DemandSeen, DemandUnseen, MatchTable, SlotsSeen, SlotsUnseen
+from overlay.model import Bucket, DemandAtLeast, DemandSeen, DemandUnseen, MatchTable, SlotsSeen, SlotsUnseen
 
 settings.register_profile("planner", max_examples=150, deadline=None)
 settings.load_profile("planner")
@@ -63,7 +63,7 @@ def _asks_for_nothing_more(world: World) -> None:
     assert () == again.submits
 
 
-# Mutation: plan.decide does not keep the new pilots' room (vacancies.extend(new) gone) and so splits jobs otherwise.
+# Mutation: absorb.supply skips pilots that are only INTENDED.
 @given(worlds())
 def test_a_world_in_which_nothing_happens_asks_for_nothing_more(world: World) -> None:
     _asks_for_nothing_more(world)
@@ -76,15 +76,16 @@ def test_a_crowded_world_in_which_nothing_happens_asks_for_nothing_more(world: W
     _asks_for_nothing_more(world)
 
 
-# Mutation: plan._place asks for one pilot at least ("while rest > 0 or not new").
-@given(worlds())
-def test_no_idle_job_no_pilot(world: World) -> None:
+# Mutation: plan._place asks for one pilot at least (rest = max(rest, 1) instead of its first return).
+@given(worlds() | crowded_worlds)
+def test_no_job_left_over_no_pilot(world: World) -> None:
+    decision = decide(world.observation, world.table, world.policy)
+    assert all(placed.granted == () for placed in decision.placed.values() if placed.rest == 0)
     silent = tuple(
         demand if isinstance(demand, DemandUnseen) else replace(demand, buckets=())
         for demand in world.observation.demands
     )
-    decided = plan(replace(world.observation, demands=silent), world.table, world.policy)
-    assert () == decided.submits
+    assert () == plan(replace(world.observation, demands=silent), world.table, world.policy).submits
 
 
 # Mutation: plan._place takes sites without asking for a match (able = all sites that are not blocked).
@@ -148,13 +149,18 @@ def test_an_unseen_site_is_left_alone(world: World) -> None:
     assert not unseen & {site_of[pilot_id] for pilot_id in decided.surplus}
 
 
-# Mutation: plan._surplus takes DemandAtLeast for enough (isinstance(demand, DemandSeen | DemandAtLeast)).
-@given(worlds())
-def test_a_partial_sight_never_scales_down(world: World) -> None:
-    assume(not all(isinstance(demand, DemandSeen) for demand in world.observation.demands))
-    decided = plan(world.observation, world.table, world.policy)
-    stopped = {stop.site for stop in world.observation.stops}
-    site_of = {pilot.pilot_id: pilot.offer.site for pilot in world.observation.pilots}
+# Mutations: plan._surplus takes DemandAtLeast for enough; plan._surplus asks nothing of the demands.
+@given(worlds() | crowded_worlds, st.sampled_from(("unseen", "at least")))
+def test_a_partial_sight_never_scales_down(world: World, kind: str) -> None:
+    hidden = (
+        DemandUnseen(ap="ap3", taken_s=NOW_S, reason="no answer in 25 s")
+        if kind == "unseen"
+        else DemandAtLeast(ap="ap3", taken_s=NOW_S, buckets=(), reason="more than 10000 ads")
+    )
+    seen = replace(world.observation, demands=(*world.observation.demands, hidden))
+    decided = plan(seen, world.table, world.policy)
+    stopped = {stop.site for stop in seen.stops}
+    site_of = {pilot.pilot_id: pilot.offer.site for pilot in seen.pilots}
     assert () == decided.surplus
     assert all(site_of[cancel.pilot_id] in stopped for cancel in decided.cancels)
 
