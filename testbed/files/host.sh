@@ -20,6 +20,8 @@ pid_of() {
     case $1 in
         condor) pgrep -x -o condor_master ;;
         aerotow) pgrep -o -f '^/opt/aerotow/bin/python[^ ]* /[^ ]*/aerotow( .*)? run( |$)' ;;
+        # Sessions that are open outlive the one that listens, and have its name.
+        sshd) pgrep -o -f '^sshd: .*\[listener\]' ;;
         *) pgrep -x -o "$1" ;;
     esac
 }
