@@ -13,7 +13,7 @@ from accounting.model import PilotRecord
 from config.names import split_pilot_id
 from factory.model import Observation, Policy
 from glidein.model import Lifetimes, PilotPhase, Shape
-from glidein.start import slot_memory_mib, to_die_s
+from glidein.start import promised_life_s, slot_memory_mib, to_die_s
 from overlay.model import Bucket, MatchTable, Slot, Slots, SlotsSeen
 
 _RANK = {
@@ -65,9 +65,13 @@ def size(bucket: Bucket) -> tuple[int, int, int, int, str]:
     return -bucket.gpus, -bucket.cores, -bucket.memory_mib, -bucket.disk_mib, bucket.key
 
 
-def new_life_s(shape: Shape) -> int:
-    """How long a pilot that starts works before it stops by itself."""
-    return to_die_s(start_s=0, walltime_s=shape.walltime_s)
+def new_life_s(shape: Shape, lifetimes: Lifetimes) -> int:
+    """
+    How long a pilot that has not joined will surely work, were it to take its whole time to join.
+
+    With less, a job that fits only a pilot that joins at once would start one pilot after the other and run in none.
+    """
+    return promised_life_s(walltime_s=shape.walltime_s, lifetimes=lifetimes)
 
 
 def need_s(bucket: Bucket, lifetimes: Lifetimes) -> int:
@@ -76,7 +80,7 @@ def need_s(bucket: Bucket, lifetimes: Lifetimes) -> int:
     return declared + lifetimes.retire_margin_s
 
 
-def new_vacancy(pilot_id: str, site: str, shape: Shape) -> Vacancy:
+def new_vacancy(pilot_id: str, site: str, shape: Shape, lifetimes: Lifetimes) -> Vacancy:
     """A pilot that has not joined: its whole shape, less what HTCondor itself needs."""
     return Vacancy(
         pilot_id=pilot_id,
@@ -87,7 +91,7 @@ def new_vacancy(pilot_id: str, site: str, shape: Shape) -> Vacancy:
         memory_mib=slot_memory_mib(shape),
         disk_mib=shape.disk_mib,
         gpus=shape.gpus,
-        life_s=new_life_s(shape),
+        life_s=new_life_s(shape, lifetimes),
     )
 
 
@@ -191,7 +195,7 @@ def _of_slot(pilot: PilotRecord, slot: Slot, now_s: float) -> Vacancy | None:
 
 def _of_record(pilot: PilotRecord, observation: Observation, policy: Policy) -> Vacancy | None:
     """What a pilot without a slot in the pool will offer, or may still offer if only its ad was lost."""
-    vacancy = new_vacancy(pilot.pilot_id, pilot.offer.site, pilot.offer.shape)
+    vacancy = new_vacancy(pilot.pilot_id, pilot.offer.site, pilot.offer.shape, policy.lifetimes)
     if pilot.phase not in (PilotPhase.IDLE, PilotPhase.BUSY):
         # A cancel that is on its way takes a waiting pilot out; should it have started, its phase will say so.
         return None if pilot.phase is PilotPhase.PENDING and pilot.cancel_intended_s is not None else vacancy
@@ -211,4 +215,4 @@ def _end_s(pilot: PilotRecord, slot: Slot | None, now_s: float) -> float:
         return slot.to_die_s
     started_s = pilot.started_s if slot is None or slot.started_s is None else slot.started_s
     start_s = now_s if started_s is None else started_s
-    return start_s + new_life_s(pilot.offer.shape)
+    return to_die_s(start_s=int(start_s), walltime_s=pilot.offer.shape.walltime_s)

@@ -104,7 +104,7 @@ def _place(
         site = _emptiest(able, room_now)
         if site is None:
             break
-        vacancy = new_vacancy(f"new-{room_now.new}", site.name, site.offer.shape)
+        vacancy = new_vacancy(f"new-{room_now.new}", site.name, site.offer.shape, lifetimes)
         taken = min(rest, fits(vacancy, bucket, lifetimes))
         vacancy.take(bucket, taken)
         new.append(vacancy)
@@ -115,7 +115,7 @@ def _place(
 
 def jobs_per_pilot(bucket: Bucket, site: SitePolicy, table: MatchTable, lifetimes: Lifetimes) -> int:
     """How many of the bucket's jobs a fresh pilot of the site runs at a time; 0 when they do not go together."""
-    vacancy = new_vacancy("", site.name, site.offer.shape)
+    vacancy = new_vacancy("", site.name, site.offer.shape, lifetimes)
     return fits(vacancy, bucket, lifetimes) if matches(bucket, vacancy.slot_keys, table) else 0
 
 

@@ -75,12 +75,12 @@ def _misfits(bucket: Bucket, site: SitePolicy, table: MatchTable, lifetimes: Lif
     if short:
         text = f"the job is too large for site {site.name}: it asks for {'; '.join(short)}"
         reasons.append(Reason(code="too_large", text=text, owner="job"))
-    if need_s(bucket, lifetimes) >= new_life_s(shape):
+    if need_s(bucket, lifetimes) >= new_life_s(shape, lifetimes):
         declared = "the default" if bucket.runtime_s is None else "declared"
         runtime_s = need_s(bucket, lifetimes) - lifetimes.retire_margin_s
         text = (
             f"the job is too long for site {site.name}: {runtime_s} s run time ({declared}) and "
-            f"{lifetimes.retire_margin_s} s margin do not fit in the {new_life_s(shape)} s that a pilot works"
+            f"{lifetimes.retire_margin_s} s margin do not fit in the {new_life_s(shape, lifetimes)} s that a pilot is sure to work"
         )
         reasons.append(Reason(code="too_long", text=text, owner="job"))
     return tuple(reasons)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from config.condortext import classad_string, classad_text
 from glidein.epconfig import PoolFacts
 from glidein.model import Lifetimes, Offer
-from glidein.start import CCB_MARK, slot_memory_mib, start_expression, to_die_s, to_retire_s
+from glidein.start import CCB_MARK, promised_life_s, slot_memory_mib, start_expression
 
 ABILITIES: dict[str, str] = {
     "HasCommonFilesTransfer": "2",
@@ -61,8 +61,8 @@ def offer_ad_text(*, offer: Offer, lifetimes: Lifetimes, pool: PoolFacts, condor
     memory_mib = str(slot_memory_mib(shape))
     disk_kib = str(shape.disk_mib * 1024)
     cores = str(shape.cores)
-    die_s = to_die_s(start_s=now_s, walltime_s=shape.walltime_s)
-    retire_s = to_retire_s(start_s=now_s, walltime_s=shape.walltime_s, lifetimes=lifetimes)
+    die_s = now_s + promised_life_s(walltime_s=shape.walltime_s, lifetimes=lifetimes)
+    retire_s = die_s - lifetimes.retire_margin_s
     attributes = {
         "MyType": '"Machine"',
         "TargetType": '"Job"',

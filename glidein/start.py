@@ -38,6 +38,11 @@ def to_die_s(*, start_s: int, walltime_s: int) -> int:
     return start_s + walltime_s - STOP_BEFORE_END_S
 
 
+def promised_life_s(*, walltime_s: int, lifetimes: Lifetimes) -> int:
+    """Seconds that a pilot which has not started is sure to work: its walltime, less the longest time to join."""
+    return to_die_s(start_s=0, walltime_s=walltime_s) - lifetimes.join_timeout_s
+
+
 def to_retire_s(*, start_s: int, walltime_s: int, lifetimes: Lifetimes) -> int:
     """Epoch second from which the pilot takes no job at all."""
     return to_die_s(start_s=start_s, walltime_s=walltime_s) - lifetimes.retire_margin_s

@@ -152,6 +152,8 @@ def new_fleet(
     text = tower.config_text(bundle_sha256=bundle, extra=extra, sites=sites)
     text = text.replace('name = "bed"', f'name = "{instance}"')
     text = text.replace(f'state_dir = "{tower.STATE_DIR}"', f'state_dir = "{directory}"')
+    # Jobs of this test run in pilots of this test only, whatever else is in the pool.
+    text = text.replace("max_pilots =", f'slot_attributes = {{ FleetName = "{instance}" }}\nmax_pilots =')
     for old, new in {**FAST, **(changes or {})}.items():
         assert old in text, f"the test-bed's configuration has no {old!r}"
         text = text.replace(old, new)
@@ -193,9 +195,18 @@ def on_login(row: model.SlurmSite, command: str, *, user: str = "pilot") -> str:
 
 
 def submit_jobs(
-    count: int, *, ap: str = "ap1", user: str = "alice", project: str = "dp001", seconds: int = 3, more: str = ""
+    fleet: Fleet,
+    count: int,
+    *,
+    ap: str = "ap1",
+    user: str = "alice",
+    project: str = "dp001",
+    seconds: int = 3,
+    where: str = "",
+    more: str = "",
 ) -> int:
-    """Queue plain sleep jobs as an ordinary user; the cluster's number."""
+    """Queue plain sleep jobs as an ordinary user, for this fleet's pilots, at sites for which ``where`` holds."""
+    requirements = f'TARGET.FleetName == "{fleet.instance}"' + (f" && ({where})" if where else "")
     text = f"""
 executable = /bin/sleep
 arguments = {seconds}
@@ -206,6 +217,7 @@ request_memory = 256MB
 request_disk = 50MB
 allowed_execute_duration = 600
 accounting_group = {project}
+requirements = {requirements}
 {more}
 queue {count}
 """

@@ -32,6 +32,14 @@ def fleet():
     clean_up(made)
 
 
+@pytest.fixture
+def hasty_fleet():
+    """One site only, and waiting pilots that nothing needs go after ten seconds."""
+    made = new_fleet(changes={'lease = "30 s"': 'lease = "8 s"\nsurplus_after = "10 s"'}, sites=(ALPHA,))
+    yield made
+    clean_up(made)
+
+
 def clean_up(fleet: Fleet) -> None:
     """Leave no factory and no pilot behind, whatever happened."""
     if fleet.running():
@@ -59,7 +67,7 @@ def run_to_the_end(fleet: Fleet, clusters: dict[int, int], *, timeout_s: float =
 
 def test_jobs_run_on_all_three_sites_and_nothing_is_left(fleet: Fleet) -> None:
     fleet.start()
-    clusters = {submit_jobs(4, more=f'requirements = TARGET.GlideinSite == "{row.name}"'): 4 for row in fleet.sites}
+    clusters = {submit_jobs(fleet, 4, where=f'TARGET.GlideinSite == "{row.name}"'): 4 for row in fleet.sites}
     run_to_the_end(fleet, clusters)
     ended = fleet.ask("pilots", "--all")
     assert {row.name for row in fleet.sites} == {pilot["site"] for pilot in ended}
@@ -69,7 +77,7 @@ def test_jobs_run_on_all_three_sites_and_nothing_is_left(fleet: Fleet) -> None:
 def test_one_idle_job_that_matches_all_sites_makes_one_pilot(fleet: Fleet) -> None:
     # Mutation: count a claimed slot that is still idle as taken (overlay/slots.py), and this makes two.
     fleet.start()
-    cluster = submit_jobs(1, seconds=20)
+    cluster = submit_jobs(fleet, 1, seconds=20)
     run_to_the_end(fleet, {cluster: 1})
     assert 1 == len(fleet.sacct())
 
@@ -82,7 +90,7 @@ def test_one_idle_job_makes_one_pilot_also_while_its_site_is_blocked(fleet: Flee
     cluster = 0
     try:
         fleet.start()
-        cluster = submit_jobs(1)
+        cluster = submit_jobs(fleet, 1)
         wait_until("a pilot waits", lambda: len(fleet.squeue()) >= 1)
         time.sleep(30)
         assert 1 == len(fleet.sacct())
@@ -97,7 +105,7 @@ def test_one_idle_job_makes_one_pilot_also_while_a_site_is_unseen(fleet: Fleet) 
     site.stop_daemon("alpha", "sshd")
     try:
         fleet.start()
-        cluster = submit_jobs(1, seconds=20)
+        cluster = submit_jobs(fleet, 1, seconds=20)
         wait_until("all jobs are done", lambda: jobs_left(cluster) == 0, timeout_s=180)
         assert "alpha" in [line["site"] for line in fleet.ask("status")["sites"] if line["state"] != "seen"]
     finally:
@@ -106,12 +114,12 @@ def test_one_idle_job_makes_one_pilot_also_while_a_site_is_unseen(fleet: Fleet) 
     assert 1 == len(fleet.sacct())
 
 
-def test_a_pilot_that_nothing_needs_any_more_is_cancelled_while_it_waits() -> None:
-    fleet = new_fleet(changes={'lease = "8 s"': 'lease = "8 s"\nsurplus_after = "10 s"'}, sites=(ALPHA,))
-    on_login(ALPHA, "scontrol update PartitionName=main State=DOWN", user="root")
+def test_a_pilot_that_nothing_needs_any_more_is_cancelled_while_it_waits(hasty_fleet: Fleet) -> None:
+    fleet = hasty_fleet
     try:
+        on_login(ALPHA, "scontrol update PartitionName=main State=DOWN", user="root")
         fleet.start()
-        cluster = submit_jobs(1)
+        cluster = submit_jobs(fleet, 1)
         wait_until("a pilot waits", lambda: len(fleet.squeue()) == 1)
         remove_jobs(cluster)
         wait_until("it is cancelled", lambda: not fleet.squeue(), timeout_s=60)
@@ -121,7 +129,6 @@ def test_a_pilot_that_nothing_needs_any_more_is_cancelled_while_it_waits() -> No
         "the ledger says so",
         lambda: [pilot["end_reason"] for pilot in fleet.ask("pilots", "--all")] == ["cancelled_pending"],
     )
-    clean_up(fleet)
 
 
 @pytest.mark.timeout(900)
@@ -129,7 +136,7 @@ def test_killed_at_every_named_point_no_pilot_is_lost_or_doubled(fleet: Fleet) -
     # Mutation: settle before the site is asked, or forget UNCERTAIN pilots (glidein/phase.py), and names appear twice.
     clusters: dict[int, int] = {}
     for point in CRASH_POINTS:
-        clusters[submit_jobs(3, seconds=5)] = 3
+        clusters[submit_jobs(fleet, 3, seconds=5)] = 3
         fleet.start("--crash-at", point)
         wait_until(f"it dies at {point}", lambda: not fleet.running(), timeout_s=90, pause_s=0.5)
     fleet.start()
@@ -141,7 +148,7 @@ def test_ssh_cut_in_the_middle_of_sbatch_loses_and_doubles_nothing(fleet: Fleet)
     fleet.start()
     clusters: dict[int, int] = {}
     for _ in range(5):
-        clusters[submit_jobs(4, seconds=5)] = 4
+        clusters[submit_jobs(fleet, 4, seconds=5)] = 4
         end = time.monotonic() + 10
         while time.monotonic() < end:
             containers.execute_raw(
@@ -156,15 +163,15 @@ def test_ssh_cut_in_the_middle_of_sbatch_loses_and_doubles_nothing(fleet: Fleet)
 def test_a_controller_stopped_for_a_minute_holds_up_nobody_else(fleet: Fleet) -> None:
     fleet.start()
     first = {
-        submit_jobs(6, seconds=20): 6,
-        submit_jobs(4, seconds=20, more='requirements = TARGET.GlideinSite == "beta"'): 4,
+        submit_jobs(fleet, 6, seconds=20): 6,
+        submit_jobs(fleet, 4, seconds=20, where='TARGET.GlideinSite == "beta"'): 4,
     }
     wait_until("beta has a pilot", lambda: bool(squeue_of(BETA, fleet.instance)), timeout_s=60)
     before = {job.name for job in squeue_of(BETA, fleet.instance)}
     site.signal_daemon("beta", "slurmctld", "STOP")
     try:
         time.sleep(25)
-        second = {submit_jobs(6, seconds=5, more='requirements = TARGET.GlideinSite != "beta"'): 6}
+        second = {submit_jobs(fleet, 6, seconds=5, where='TARGET.GlideinSite != "beta"'): 6}
         wait_until("the others go on", lambda: jobs_left(*second) == 0, timeout_s=120)
         beta = next(line for line in fleet.ask("status")["sites"] if line["site"] == "beta")
         assert "unseen" == beta["state"]
@@ -189,13 +196,13 @@ def test_killed_twenty_times_at_random_during_a_burst(fleet: Fleet) -> None:
     from random import Random
 
     random = Random(20)
-    clusters = {submit_jobs(40, seconds=15): 40}
+    clusters = {submit_jobs(fleet, 40, seconds=15): 40}
     for _ in range(20):
         fleet.start()
         time.sleep(random.uniform(0.5, 6))
         fleet.kill()
         if random.random() < 0.3:
-            clusters[submit_jobs(8, seconds=8)] = 8
+            clusters[submit_jobs(fleet, 8, seconds=8)] = 8
     fleet.start()
     run_to_the_end(fleet, clusters, timeout_s=600)
 
@@ -204,7 +211,7 @@ def test_killed_twenty_times_at_random_during_a_burst(fleet: Fleet) -> None:
 @pytest.mark.long
 def test_one_idle_job_makes_one_pilot_counted_for_ten_minutes(fleet: Fleet) -> None:
     fleet.start()
-    cluster = submit_jobs(1, seconds=540)
+    cluster = submit_jobs(fleet, 1, seconds=540)
     time.sleep(600)
     assert 1 == len(fleet.sacct())
     run_to_the_end(fleet, {cluster: 1})

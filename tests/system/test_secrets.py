@@ -74,9 +74,7 @@ def fleet() -> Iterator[Fleet]:
 
 @pytest.mark.timeout(900)
 def test_a_pilots_secret_is_nowhere_but_in_its_own_files(fleet: Fleet) -> None:
-    clusters = [
-        submit_jobs(1, seconds=240, more=f'requirements = TARGET.GlideinSite == "{row.name}"') for row in fleet.sites
-    ]
+    clusters = [submit_jobs(fleet, 1, seconds=240, where=f'TARGET.GlideinSite == "{row.name}"') for row in fleet.sites]
     for row in fleet.sites:
         # A partition that is down keeps the first pilot waiting, so that its token is still in the home.
         on_login(row, f"scontrol update PartitionName={row.partition} State=DOWN", user="root")

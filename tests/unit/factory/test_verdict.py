@@ -71,8 +71,8 @@ def test_a_job_that_is_too_long_says_how_long() -> None:
     assert [
         (
             "too_long",
-            "the job is too long for site alpha: 9000 s run time (declared) and 60 s margin do not fit in the 7170 s "
-            "that a pilot works",
+            "the job is too long for site alpha: 9000 s run time (declared) and 60 s margin do not fit in the 6870 s "
+            "that a pilot is sure to work",
         )
     ] == _texts(alpha)
 

@@ -98,9 +98,9 @@ def test_start_and_the_clocks_are_those_of_the_real_slot() -> None:
         ({"RequestDisk": 1024 * 1024 + 1}, False),
         ({"RequestGPUs": 1}, False),
         ({"RequestGPUs": 0}, True),
-        # 3000 s - 30 s to stop - 60 s of margin
-        ({"AllowedExecuteDuration": 2909}, True),
-        ({"AllowedExecuteDuration": 2910}, False),
+        # 3000 s - 60 s to join - 30 s to stop - 60 s of margin
+        ({"AllowedExecuteDuration": 2849}, True),
+        ({"AllowedExecuteDuration": 2850}, False),
     ],
 )
 def test_offer_takes_what_fits_and_nothing_else(wish: dict[str, object], taken: bool) -> None:
@@ -109,7 +109,7 @@ def test_offer_takes_what_fits_and_nothing_else(wish: dict[str, object], taken: 
 
 def test_job_without_a_declared_length_counts_with_the_default() -> None:
     short = Offer(
-        site="alpha", shape=Shape(cores=1, memory_mib=512, disk_mib=100, walltime_s=210), account="a", partition="p"
+        site="alpha", shape=Shape(cores=1, memory_mib=512, disk_mib=100, walltime_s=270), account="a", partition="p"
     )
     assert not takes(offer_ad(offer=short), job_ad())
     assert takes(offer_ad(offer=short), job_ad(AllowedExecuteDuration=110))
