@@ -14,11 +14,12 @@ RUN printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d && chmod 755 /usr/sbi
  && printf 'Acquire::Check-Valid-Until "false";\nAPT::Install-Recommends "false";\n' > /etc/apt/apt.conf.d/50testbed
 # Fixed ids: files written from outside the image must find their owner.
 RUN groupadd -g 901 munge && useradd -r -u 901 -g munge -d /nonexistent -s /usr/sbin/nologin munge \
- && groupadd -g 64030 slurm && useradd -r -u 64030 -g slurm -d /var/lib/slurm -s /usr/sbin/nologin slurm
+ && groupadd -g 64030 slurm && useradd -r -u 64030 -g slurm -d /var/lib/slurm -s /usr/sbin/nologin slurm \
+ && groupadd -g 902 restd && useradd -r -u 902 -g restd -d /nonexistent -s /usr/sbin/nologin restd
 RUN apt-get update -q \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y -q \
       slurmctld slurmdbd slurmd slurm-client slurm-wlm-basic-plugins slurm-wlm-mysql-plugin \
-      slurm-wlm-jwt-plugin munge mariadb-server openssh-server procps jq curl ca-certificates \
+      slurm-wlm-jwt-plugin slurmrestd stunnel4 openssl munge mariadb-server openssh-server procps jq curl ca-certificates \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/lib/mysql/* /etc/munge/munge.key /etc/ssh/ssh_host_* \
  && slurmctld -V | awk '{print $2}' > /etc/slurm-version
 # pilot: the account the factory reaches by ssh. local: an ordinary user of the site, for security tests.

@@ -34,6 +34,9 @@ FACTORY_USER = "aerotow"
 HIGH_PARTITION = "urgent"
 """Partition of higher priority at every site, for the site's own users; it preempts pilots."""
 
+REST_PORT = 6821
+"""Of the TLS proxy in front of slurmrestd, on every login host."""
+
 
 class Role(StrEnum):
     """What a host is; the same words are in files/host.sh."""

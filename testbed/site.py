@@ -11,7 +11,7 @@ from testbed.containers import ContainerSpec, PlacedFile
 from testbed.engine import Say, client, step
 from testbed.errors import HostNotReady
 
-LOGIN_DAEMONS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "sshd")
+LOGIN_DAEMONS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "sshd", "slurmrestd", "stunnel4")
 NODE_DAEMONS = ("munged", "slurmd")
 USABLE = {"idle", "mix", "alloc", "comp"}
 NODES_WAIT_S = 60.0
@@ -30,6 +30,7 @@ def specifications(site: model.SlurmSite, *, image: str, munge_key: bytes) -> tu
         PlacedFile(path="/etc/testbed/slurmdbd.conf", content=slurmconf.SLURMDBD_CONF.encode(), mode=0o600),
         PlacedFile(path="/etc/testbed/accounts", content=slurmconf.accounts(site).encode()),
         PlacedFile(path="/etc/mysql/mariadb.conf.d/99-testbed.cnf", content=slurmconf.MARIADB_CONF.encode()),
+        PlacedFile(path="/etc/testbed/stunnel.conf", content=slurmconf.stunnel_conf().encode()),
         PlacedFile(path="/etc/ssh/sshd_config.d/testbed.conf", content=b"PasswordAuthentication no\nUseDNS no\n"),
     ]
     return tuple(
@@ -102,6 +103,22 @@ def _fresh_volume(name: str) -> None:
 def login_host(site: str) -> model.Host:
     """The login and controller host of a site."""
     return model.host_named(f"login.{site}")
+
+
+def rest_address(site: str) -> str:
+    """Where a site's slurmrestd is, for this machine; its certificate is for the address too."""
+    return f"https://{login_host(site).addresses[0][1]}:{model.REST_PORT}"
+
+
+def rest_authority(site: str) -> bytes:
+    """The authority that signed the certificate of a site's slurmrestd."""
+    return containers.execute(login_host(site), ["cat", "/etc/testbed/tls/ca.pem"]).encode()
+
+
+def rest_token(site: str, *, user: str = model.PILOT_USER, lifespan_s: int = 36_000) -> str:
+    """A token for slurmrestd, as a site's admin makes it."""
+    argv = ["scontrol", "token", f"username={user}", f"lifespan={lifespan_s}"]
+    return containers.execute(login_host(site), argv).strip().removeprefix("SLURM_JWT=")
 
 
 def daemon_host(site: str, daemon: str, node: str | None = None) -> model.Host:

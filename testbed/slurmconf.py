@@ -85,6 +85,21 @@ max_allowed_packet=16M
 loose_innodb_snapshot_isolation=OFF
 """
 
+# slurmrestd speaks plain HTTP on the loopback of the login host; what is outside gets TLS only.
+STUNNEL_CONF = """\
+pid = /run/testbed-stunnel.pid
+[rest]
+accept = 0.0.0.0:{port}
+connect = 127.0.0.1:6820
+cert = /etc/testbed/tls/rest.pem
+key = /etc/testbed/tls/rest.key
+"""
+
+
+def stunnel_conf() -> str:
+    """The TLS proxy in front of slurmrestd."""
+    return STUNNEL_CONF.format(port=model.REST_PORT)
+
 
 def slurm_conf(site: model.SlurmSite) -> str:
     """slurm.conf, the same file for login and compute hosts."""

@@ -63,6 +63,8 @@ start() {
             wait_until 30 sacctmgr -n -P show cluster || die "slurmdbd does not answer" ;;
         slurmctld) rm -f /run/slurm/slurmctld.pid; slurmctld ;;
         sshd) /usr/sbin/sshd ;;
+        slurmrestd) start_slurmrestd ;;
+        stunnel4) stunnel4 /etc/testbed/stunnel.conf >>/var/log/testbed-stunnel.log 2>&1 ;;
         slurmd) start_slurmd ;;
         condor)
             [ -e /etc/condor/config.d/50-aerotow ] || { say "condor: not configured yet"; return 0; }
@@ -85,6 +87,13 @@ start_slurmd() {
     echo "0 0 65536" > /proc/$child/uid_map && echo "0 0 65536" > /proc/$child/gid_map || die "no user namespace"
     : > "$mapped"
     wait $child
+}
+
+# It refuses to run as root or as Slurm's own user. Plain HTTP inside this host only; stunnel4 speaks TLS for it.
+start_slurmrestd() {
+    setsid runuser -u restd -- sh -c 'SLURMRESTD_SECURITY=disable_unshare_sysv,disable_unshare_files SLURM_JWT=daemon \
+        exec slurmrestd -a rest_auth/jwt 127.0.0.1:6820' </dev/null >>/var/log/testbed-slurmrestd.log 2>&1 &
+    wait_until 20 curl -s -o /dev/null http://127.0.0.1:6820/ || die "slurmrestd does not answer"
 }
 
 stop() {  # stop NAME SIGNAL
@@ -146,6 +155,22 @@ SQL
     [ -e /var/lib/slurm/slurmctld/assoc_usage ] || die "slurmctld saved no state"
 }
 
+# A certificate for every name and address of this host, from an authority that signs once and forgets its key.
+prepare_tls() {
+    dir=/etc/testbed/tls
+    names="DNS:$(hostname -f)$(for one in $(hostname -I); do printf ',IP:%s' "$one"; done)"
+    (
+        umask 077; mkdir -p $dir && cd $dir || exit 1
+        openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -keyout ca.key -out ca.pem -subj "/CN=test-bed $CLUSTER" \
+            -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign &&
+            openssl req -newkey rsa:2048 -nodes -keyout rest.key -out rest.csr -subj "/CN=$(hostname -f)" &&
+            printf 'subjectAltName=%s\nbasicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\n' "$names" >rest.ext &&
+            printf 'authorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n' >>rest.ext &&
+            openssl x509 -req -days 3650 -in rest.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile rest.ext -out rest.pem &&
+            rm -f ca.key rest.csr rest.ext
+    ) >/var/log/testbed-tls.log 2>&1 || die "no certificate: $(cat /var/log/testbed-tls.log)"
+}
+
 prepare_users() {
     while IFS=: read -r name uid; do
         id "$name" >/dev/null 2>&1 || useradd -m -u "$uid" -s /bin/bash "$name"
@@ -156,7 +181,7 @@ prepare_users() {
 init() {
     rm -f $READY
     case $ROLE in
-        login) prepare_slurm; prepare_accounting; ssh-keygen -A >/dev/null ;;
+        login) prepare_slurm; prepare_accounting; prepare_tls; ssh-keygen -A >/dev/null ;;
         node) prepare_slurm ;;
         cm | ap) prepare_users ;;
     esac
