@@ -95,7 +95,8 @@ def run_cycle(world: World, ledger: Ledger, looker: Looker, *, lease: Callable[[
     observation = record(world, ledger, sights, cycle=cycle, now_s=now_s)
     world.crash("recorded")
     decided = make_plan(observation, world.match(observation, world.policy), world.policy)
-    problems = prepare_sites(world.sites, (submit.site for submit in decided.submits))
+    # Every seen site, not only those that get pilots now: the bundle's minutes must not be the first job's wait.
+    problems = prepare_sites(world.sites, sorted(configured_and_seen(world, sights)))
     intents = intents_of(decided, world, now_s=world.clock(), leave_out=frozenset(problems))
     commit(world, ledger, observation, decided, intents, lease=lease())
     world.crash("committed")
@@ -187,6 +188,12 @@ def accounted(waiting: tuple[PilotRecord, ...], sights: Sights) -> tuple[PilotRe
         if record.state.is_final and record.elapsed_s is not None
     }
     return tuple(replace(pilot, batch=final[pilot.pilot_id]) for pilot in waiting if pilot.pilot_id in final)
+
+
+def configured_and_seen(world: World, sights: Sights) -> set[str]:
+    """Sites that may get pilots and have just answered."""
+    seen = {sight.site for sight in sights.sites if isinstance(sight, SiteSeen)}
+    return seen & {site.name for site in world.policy.sites}
 
 
 def intents_of(decided: Plan, world: World, *, now_s: float, leave_out: frozenset[str]) -> tuple[PilotRecord, ...]:

@@ -21,8 +21,9 @@ FACTORY = model.factory_host()
 FAST = {
     'cycle = "5 s"': 'cycle = "2 s"',
     'usage_interval = "10 s"': 'usage_interval = "5 s"',
-    'idle_timeout = "60 s"': 'idle_timeout = "15 s"',
-    'lease = "30 s"': 'lease = "8 s"',
+    'idle_timeout = "30 s"': 'idle_timeout = "15 s"',
+    # A submission whose answer was lost is given up after four times this.
+    'lease = "30 s"': 'lease = "8 s"\ncommand_timeout = "15 s"',
 }
 
 

@@ -33,9 +33,9 @@ def fleet():
 
 
 @pytest.fixture
-def hasty_fleet():
-    """One site only, and waiting pilots that nothing needs go after ten seconds."""
-    made = new_fleet(changes={'lease = "30 s"': 'lease = "8 s"\nsurplus_after = "10 s"'}, sites=(ALPHA,))
+def alpha_fleet():
+    """One site only."""
+    made = new_fleet(sites=(ALPHA,))
     yield made
     clean_up(made)
 
@@ -59,7 +59,7 @@ def run_to_the_end(fleet: Fleet, clusters: dict[int, int], *, timeout_s: float =
     wait_until(
         "the ledger has every pilot's end",
         lambda: all(pilot["phase"] == "ended" for pilot in fleet.ask("pilots", "--all")),
-        timeout_s=60,
+        timeout_s=120,
     )
     fleet.assert_no_pilot_doubled()
     fleet.assert_no_pilot_lost()
@@ -114,8 +114,8 @@ def test_one_idle_job_makes_one_pilot_also_while_a_site_is_unseen(fleet: Fleet) 
     assert 1 == len(fleet.sacct())
 
 
-def test_a_pilot_that_nothing_needs_any_more_is_cancelled_while_it_waits(hasty_fleet: Fleet) -> None:
-    fleet = hasty_fleet
+def test_a_pilot_that_nothing_needs_any_more_is_cancelled_while_it_waits(alpha_fleet: Fleet) -> None:
+    fleet = alpha_fleet
     try:
         on_login(ALPHA, "scontrol update PartitionName=main State=DOWN", user="root")
         fleet.start()
