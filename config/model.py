@@ -142,6 +142,12 @@ class Site(_Strict):
     qos: Word | None = Field(None, description="Slurm QOS, where the account needs one")
     disk: MemoryMib = Field(10240, description="node-local scratch that one pilot may use")
     scratch: Word = Field("/tmp", description="node-local directory for the pilot's sandbox")  # noqa: S108
+    policy_file: str = Field(
+        "~/.aerotow/site-policy.conf",
+        pattern=r"^(~/|/)[A-Za-z0-9_.+@/-]+$",
+        description="what the site's own admin lets run there (docs/site-admins.md), on its login and compute hosts; "
+        "it need not exist",
+    )
     max_pilots: int = Field(10, ge=0, description="pilots not yet ended at this site")
     max_pending: int = Field(5, ge=0, description="pilots waiting in this site's queue")
     ssh_options: tuple[str, ...] = Field((), description="further OpenSSH options, for example '-oProxyJump=gate'")

@@ -151,15 +151,25 @@ def slots_by_pilot(slots: Slots) -> dict[str, Slot]:
 
 
 def absorb(
-    bucket: Bucket, jobs: int, vacancies: Iterable[Vacancy], table: MatchTable, lifetimes: Lifetimes
+    bucket: Bucket,
+    jobs: int,
+    vacancies: Iterable[Vacancy],
+    table: MatchTable,
+    lifetimes: Lifetimes,
+    *,
+    closed: frozenset[str] = frozenset(),
 ) -> dict[str, tuple[int, int]]:
-    """Give the bucket's jobs to the vacancies, in their order: jobs by site, to running and to other pilots."""
+    """
+    Give the bucket's jobs to the vacancies, in their order: jobs by site, to running and to other pilots.
+
+    ``closed`` are sites whose own admin keeps the jobs out.
+    """
     given: dict[str, tuple[int, int]] = {}
     answers: dict[tuple[str, ...], bool] = {}
     for vacancy in vacancies:
         if jobs <= 0:
             break
-        if vacancy.cores <= 0:
+        if vacancy.cores <= 0 or vacancy.site in closed:
             continue
         keys = vacancy.slot_keys
         if keys not in answers:

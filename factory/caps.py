@@ -12,9 +12,10 @@ from factory.breaker import breaker, trials
 from factory.model import BreakerState, Observation, Policy, Reason, Room, SiteOutcomes, SitePolicy, SiteRoom
 from factory.sites.contract import SiteSeen, SiteSight, SiteUnseen
 from glidein.model import PilotPhase
-from overlay.model import SlotsUnseen
+from glidein.siterules import NO_RULES, SiteRules
+from overlay.model import Bucket, SlotsUnseen
 
-Limit = Literal["max_pilots", "max_pending", "total_pilots", "cycle_limit", "breaker"]
+Limit = Literal["max_pilots", "max_pending", "site_cap", "total_pilots", "cycle_limit", "breaker"]
 
 _NOT_STARTED = frozenset({PilotPhase.INTENDED, PilotPhase.UNCERTAIN, PilotPhase.PENDING})
 
@@ -50,6 +51,7 @@ def room(observation: Observation, policy: Policy, states: tuple[BreakerState, .
                 at_site.get(site.name, ()),
                 breaks=trials(state_of[site.name], policy.breaker, at_site.get(site.name, ())),
                 block=_block(state_of[site.name], sights, stops),
+                rules=rules_of(sights.get(site.name)),
             )
             for site in sorted(policy.sites, key=lambda site: site.name)
         ),
@@ -57,7 +59,30 @@ def room(observation: Observation, policy: Policy, states: tuple[BreakerState, .
         max_pilots=policy.max_pilots,
         max_submits_per_cycle=policy.max_submits_per_cycle,
         frozen=_frozen(observation),
+        project_vos=policy.project_vos,
     )
+
+
+def rules_of(sight: SiteSight | None) -> SiteRules:
+    """What the site's admin lets run there; a site that is not seen gets nothing new anyway."""
+    return sight.rules if isinstance(sight, SiteSeen) else NO_RULES
+
+
+def denial(bucket: Bucket, site: SiteRoom, room_now: Room) -> str:
+    """Why the site's own admin keeps the bucket's jobs out, or empty."""
+    return _denial(bucket, site.rules, dict(room_now.project_vos))
+
+
+def closed_to(bucket: Bucket, room_now: Room) -> frozenset[str]:
+    """Sites whose own admin keeps the bucket's jobs out: neither their pilots nor new ones take any."""
+    ruled = [site for site in room_now.sites if site.rules.closed or site.rules.allow or site.rules.deny]
+    vos = dict(room_now.project_vos) if ruled else {}
+    return frozenset(site.policy.name for site in ruled if _denial(bucket, site.rules, vos))
+
+
+def _denial(bucket: Bucket, rules: SiteRules, vos: Mapping[str, tuple[str, ...]]) -> str:
+    user = bucket.user.partition("@")[0]
+    return rules.denies(user=user, project=bucket.group, vos=vos.get(bucket.group.lower(), ()))
 
 
 def take(room_now: Room, site: str) -> Room:
@@ -88,6 +113,9 @@ def limit_words(limit: Limit, site: SiteRoom, room_now: Room) -> str:
             return f"max_pending of site {name} ({site.pending} waiting now{asked}, limit {site.policy.max_pending})"
         case "max_pilots":
             return f"max_pilots of site {name} ({site.open} open now{asked}, limit {site.policy.max_pilots})"
+        case "site_cap":
+            used_up = "; ".join(words for words, left in _site_caps(site) if left <= 0)
+            return f"the admin of site {name} in {site.rules.file} ({used_up}{asked})"
         case "total_pilots":
             return f"max_pilots of all sites ({room_now.open} open now{asked_all}, limit {room_now.max_pilots})"
         case "cycle_limit":
@@ -98,7 +126,10 @@ def limit_words(limit: Limit, site: SiteRoom, room_now: Room) -> str:
 
 def _limits(site: SiteRoom, room_now: Room) -> tuple[tuple[Limit, int], ...]:
     """What each limit leaves, the narrowest owner first."""
+    caps = [left for _, left in _site_caps(site)]
+    own: tuple[tuple[Limit, int], ...] = (("site_cap", min(caps)),) if caps else ()
     site_limits: tuple[tuple[Limit, int], ...] = (
+        *own,
         ("max_pending", site.policy.max_pending - site.pending - site.new),
         ("max_pilots", site.policy.max_pilots - site.open - site.new),
         ("total_pilots", room_now.max_pilots - room_now.open - room_now.new),
@@ -109,11 +140,40 @@ def _limits(site: SiteRoom, room_now: Room) -> tuple[tuple[Limit, int], ...]:
     return (("breaker", site.trials - site.new), *site_limits)
 
 
+def _site_caps(site: SiteRoom) -> list[tuple[str, int]]:
+    """The caps in the file of the site's admin: words with the numbers, and the pilots that each leaves."""
+    rules, cores = site.rules, site.policy.offer.shape.cores
+    caps: list[tuple[str, int]] = []
+    if rules.max_pending is not None:
+        words = f"max_pending {rules.max_pending}, {site.pending} waiting now"
+        caps.append((words, rules.max_pending - site.pending - site.new))
+    if rules.max_pilots is not None:
+        words = f"max_pilots {rules.max_pilots}, {site.open} open now"
+        caps.append((words, rules.max_pilots - site.open - site.new))
+    if rules.max_cores is not None:
+        words = f"max_cores {rules.max_cores}, {site.cores} in open pilots now, {cores} in each new one"
+        caps.append((words, (rules.max_cores - site.cores) // cores - site.new))
+    return caps
+
+
 def _site_room(
-    site: SitePolicy, pilots: Iterable[PilotRecord], *, breaks: int | None, block: Reason | None
+    site: SitePolicy,
+    pilots: Iterable[PilotRecord],
+    *,
+    breaks: int | None,
+    block: Reason | None,
+    rules: SiteRules,
 ) -> SiteRoom:
     pilots = tuple(pilots)
-    return SiteRoom(policy=site, open=len(pilots), pending=sum(map(is_pending, pilots)), trials=breaks, block=block)
+    return SiteRoom(
+        policy=site,
+        open=len(pilots),
+        pending=sum(map(is_pending, pilots)),
+        trials=breaks,
+        block=block,
+        cores=sum(pilot.offer.shape.cores for pilot in pilots),
+        rules=rules,
+    )
 
 
 def _block(state: BreakerState, sights: Mapping[str, SiteSight], stops: Mapping[str, SiteStop]) -> Reason | None:
@@ -126,8 +186,9 @@ def _block(state: BreakerState, sights: Mapping[str, SiteSight], stops: Mapping[
             owner="operator",
         )
     match sights.get(state.site):
-        case SiteSeen():
-            pass
+        case SiteSeen(rules=rules):
+            if rules.closed:
+                return Reason(code="paused", text=f"site {state.site} is closed: {rules.closed}", owner="site")
         case SiteUnseen(reason=why):
             return Reason(code="site_unseen", text=f"site {state.site} is not seen: {why}", owner="site")
         case None:

@@ -13,6 +13,7 @@ from typing import Literal
 from accounting.model import CancelIntent, PilotRecord, SiteStop
 from factory.sites.contract import SiteSight
 from glidein.model import EndReason, Lifetimes, Offer, PilotId
+from glidein.siterules import NO_RULES, SiteRules
 from overlay.model import Bucket, Demand, FailedClause, Slots
 
 
@@ -106,6 +107,8 @@ class Policy:
     ads_max_age_s: int
     """A joined pilot whose slot vanished is taken for free capacity this long: a lost ad is not a dead pilot."""
     slot_facts: SlotFacts = SlotFacts()
+    project_vos: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Each project in small letters with its virtual organisations, sorted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -174,8 +177,11 @@ class Reason:
         "slots_unseen",
         "breaker",
         "stopped",
+        "paused",  # by the site's own admin, or his file cannot be relied on
+        "denied",  # the file of the site's own admin keeps the job out
         "max_pilots",
         "max_pending",
+        "site_cap",  # a cap in the file of the site's own admin
         "total_pilots",
         "cycle_limit",
         "absorbed",  # existing pilots will take the jobs
@@ -250,6 +256,10 @@ class SiteRoom:
     """Pilots that the breaker lets through in this cycle; None: as many as the caps allow."""
     block: Reason | None
     """Why the site gets nothing at all; None when it may get pilots."""
+    cores: int = 0
+    """Cores of its pilots that were not ended when the cycle began."""
+    rules: SiteRules = NO_RULES
+    """What its own admin lets run there, as far as the site was seen."""
     new: int = 0
     """Pilots asked for in this cycle so far."""
 
@@ -266,6 +276,7 @@ class Room:
     max_submits_per_cycle: int
     new: int = 0
     frozen: str = ""
+    project_vos: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from fractions import Fraction
 
 from accounting.model import CancelIntent, PilotRecord
 from factory.absorb import Vacancy, absorb, by_age, fits, matches, new_vacancy, size, slots_by_pilot, supply
-from factory.caps import allowance, breakers, room, take
+from factory.caps import allowance, breakers, closed_to, room, rules_of, take
 from factory.model import (
     Absorbed,
     Decision,
@@ -46,9 +46,10 @@ def decide(observation: Observation, match_table: MatchTable, policy: Policy) ->
     order: list[str] = []
     placed: dict[str, Placed] = {}
     for bucket in sorted(_buckets(observation), key=size):
-        given = absorb(bucket, bucket.jobs, vacancies, match_table, policy.lifetimes)
+        closed = closed_to(bucket, room_now)
+        given = absorb(bucket, bucket.jobs, vacancies, match_table, policy.lifetimes, closed=closed)
         rest = bucket.jobs - sum(running + waiting for running, waiting in given.values())
-        new, room_now, unplaced = _place(bucket, rest, match_table, room_now, policy.lifetimes)
+        new, room_now, unplaced = _place(bucket, rest, match_table, room_now, policy.lifetimes, closed=closed)
         vacancies.extend(new)
         order.extend(vacancy.site for vacancy in new)
         placed[bucket.key] = Placed(
@@ -89,7 +90,13 @@ def _counted(sites: Iterable[str]) -> tuple[SubmitPilots, ...]:
 
 
 def _place(
-    bucket: Bucket, rest: int, table: MatchTable, room_now: Room, lifetimes: Lifetimes
+    bucket: Bucket,
+    rest: int,
+    table: MatchTable,
+    room_now: Room,
+    lifetimes: Lifetimes,
+    *,
+    closed: frozenset[str],
 ) -> tuple[list[Vacancy], Room, int]:
     """New pilots for the rest of a bucket, one by one; the room they leave, and the jobs that stay without."""
     new: list[Vacancy] = []
@@ -98,7 +105,9 @@ def _place(
     able = frozenset(
         site.policy.name
         for site in room_now.sites
-        if site.block is None and jobs_per_pilot(bucket, site.policy, table, lifetimes) > 0
+        if site.block is None
+        and site.policy.name not in closed
+        and jobs_per_pilot(bucket, site.policy, table, lifetimes) > 0
     )
     while rest > 0:
         site = _emptiest(able, room_now)
@@ -145,17 +154,29 @@ def _may_cancel(observation: Observation) -> list[PilotRecord]:
 
 
 def _cancels_of_stopped_sites(observation: Observation) -> tuple[CancelIntent, ...]:
-    """An operator's stop takes the waiting pilots back at once, whatever is seen of the queues."""
-    stops = {stop.site: stop for stop in observation.stops}
+    """An operator's stop, or the site's own, takes the waiting pilots back at once, whatever is seen of the queues."""
+    stops = _stops(observation)
     return tuple(
-        CancelIntent(
-            pilot_id=pilot.pilot_id,
-            reason=f"site {pilot.offer.site} was stopped by {stops[pilot.offer.site].by}: "
-            f"{stops[pilot.offer.site].reason}",
-        )
+        CancelIntent(pilot_id=pilot.pilot_id, reason=stops[pilot.offer.site])
         for pilot in _may_cancel(observation)
         if pilot.offer.site in stops
     )
+
+
+def _stops(observation: Observation) -> dict[str, str]:
+    """
+    Sites at which nothing may wait, with the reason.
+
+    A file of the site's admin that cannot be read is not his word: what waits may stay.
+    """
+    paused = {
+        sight.site: f"site {sight.site}: {sight.rules.closed}"
+        for sight in observation.sites
+        if rules_of(sight).paused and isinstance(sight, SiteSeen)
+    }
+    return paused | {
+        stop.site: f"site {stop.site} was stopped by {stop.by}: {stop.reason}" for stop in observation.stops
+    }
 
 
 def _surplus(observation: Observation, vacancies: Iterable[Vacancy]) -> tuple[PilotRecord, ...]:
@@ -163,7 +184,7 @@ def _surplus(observation: Observation, vacancies: Iterable[Vacancy]) -> tuple[Pi
     if not observation.demands or not all(isinstance(demand, DemandSeen) for demand in observation.demands):
         return ()
     needed = {vacancy.pilot_id for vacancy in vacancies if vacancy.jobs > 0}
-    stopped = {stop.site for stop in observation.stops}
+    stopped = _stops(observation)
     idle = [
         pilot for pilot in _may_cancel(observation) if pilot.pilot_id not in needed and pilot.offer.site not in stopped
     ]

@@ -26,7 +26,17 @@ def policy_of(config: Config) -> Policy:
         surplus_after_s=_seconds(config.factory.surplus_after.total_seconds()),
         ads_max_age_s=_seconds(config.pool.ads_max_age.total_seconds()),
         slot_facts=SlotFacts(trust_domain=config.pool.trust_domain),
+        project_vos=tuple(sorted((project.lower(), vos) for project, vos in vo_map_of(config).items())),
     )
+
+
+def vo_map_of(config: Config) -> dict[str, tuple[str, ...]]:
+    """Project to the virtual organisations whose table names it."""
+    vos: dict[str, list[str]] = {}
+    for name, vo in sorted(config.vos.items()):
+        for project in vo.projects:
+            vos.setdefault(project, []).append(name)
+    return {project: tuple(names) for project, names in vos.items()}
 
 
 def lifetimes_of(config: Config) -> Lifetimes:

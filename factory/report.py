@@ -15,8 +15,9 @@ from typing import Literal
 from accounting.model import Lease, PilotRecord, SiteStop
 from factory.caps import is_pending
 from factory.model import BreakerState, Observation, Plan, Policy
-from factory.sites.contract import SiteUnseen
+from factory.sites.contract import SiteSeen, SiteUnseen
 from glidein.model import EndReason, PilotPhase
+from glidein.siterules import SiteRules
 from overlay.model import DemandAtLeast, DemandSeen, DemandUnseen, SlotsSeen, SlotsUnseen
 
 STALE_CYCLES = 3
@@ -78,6 +79,8 @@ class SiteStatus:
     max_pending: int | None
     breaker: BreakerState | None
     stop: SiteStop | None
+    rules: SiteRules | None = None
+    """What its own admin lets run there; None when the last look did not see the site."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,6 +222,8 @@ def site_statuses(
     state_of = {state.site: state for state in breakers}
     stop_of = {stop.site: stop for stop in stops}
     busy = _busy_cores(last)
+    sights = () if last is None else last.observation.sites
+    rules = {sight.site: sight.rules for sight in sights if isinstance(sight, SiteSeen)}
     statuses = []
     for name, here in sorted(at_site.items()):
         site = configured.get(name)
@@ -233,6 +238,7 @@ def site_statuses(
                 max_pending=None if site is None else site.max_pending,
                 breaker=state_of.get(name),
                 stop=stop_of.get(name),
+                rules=rules.get(name),
             )
         )
     return tuple(statuses)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from factory.absorb import need_s, new_life_s
-from factory.caps import binding, limit_words
+from factory.caps import binding, denial, limit_words
 from factory.model import Decision, Observation, Placed, Policy, Reason, SitePolicy, SiteRoom, Verdict
 from factory.plan import decide, jobs_per_pilot
 from glidein.model import Lifetimes
@@ -39,7 +39,11 @@ def _verdict(placed: Placed, site: SiteRoom, table: MatchTable, policy: Policy) 
     reasons = [*_misfits(bucket, site.policy, table, policy.lifetimes)] if per_pilot == 0 else []
     if placed.rest < bucket.jobs:
         reasons.append(_absorbed(placed))
-    if granted < wanted:
+    denied = "" if site.rules.closed else denial(bucket, site, placed.room)
+    if denied:
+        text = f"the admin of site {name} keeps the job out: {denied}"
+        reasons.append(Reason(code="denied", text=text, wanted=wanted, allowed=0, owner="site"))
+    elif granted < wanted:
         reasons.extend(_held_back(placed, site, wanted=wanted, granted=granted))
     return Verdict(
         bucket=bucket.key,
@@ -80,7 +84,8 @@ def _misfits(bucket: Bucket, site: SitePolicy, table: MatchTable, lifetimes: Lif
         runtime_s = need_s(bucket, lifetimes) - lifetimes.retire_margin_s
         text = (
             f"the job is too long for site {site.name}: {runtime_s} s run time ({declared}) and "
-            f"{lifetimes.retire_margin_s} s margin do not fit in the {new_life_s(shape, lifetimes)} s that a pilot is sure to work"
+            f"{lifetimes.retire_margin_s} s margin do not fit in the {new_life_s(shape, lifetimes)} s that a pilot "
+            "is sure to work"
         )
         reasons.append(Reason(code="too_long", text=text, owner="job"))
     return tuple(reasons)
@@ -117,7 +122,8 @@ def _held_back(placed: Placed, site: SiteRoom, *, wanted: int, granted: int) -> 
         return reasons
     for limit in binding(site, room):
         text = f"capped from {wanted} to {granted} by {limit_words(limit, site, room)}"
-        reasons.append(Reason(code=limit, text=text, wanted=wanted, allowed=granted))
+        owner = "site" if limit == "site_cap" else "factory"
+        reasons.append(Reason(code=limit, text=text, wanted=wanted, allowed=granted, owner=owner))
     elsewhere = tuple(submit for submit in placed.granted if submit.site != site.policy.name)
     if elsewhere:
         where = ", ".join(f"{submit.count} at {submit.site}" for submit in elsewhere)

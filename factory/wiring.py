@@ -23,12 +23,12 @@ from factory.crash import Crash, never
 from factory.cycle import World
 from factory.loop import Clocks
 from factory.matching import match_observation
-from factory.policy import lifetimes_of, policy_of
+from factory.policy import lifetimes_of, policy_of, vo_map_of
 from factory.sites.contract import Site
 from factory.sites.shell import LocalShell, SshShell
 from factory.sites.slurm import SlurmSettings, SlurmSite, bundle_name
 from glidein.epconfig import PoolFacts
-from glidein.script import TOKEN, BundleRef, pilot_script_text, spool_files
+from glidein.script import TOKEN, BundleRef, SiteFacts, pilot_script_text, spool_files
 from overlay.client import PoolClient
 from overlay.pool import HtcondorPool
 from tokens.keys import read_key
@@ -92,6 +92,7 @@ def make_site(name: str, site: SiteConfig, config: Config) -> Site:
         bundle_path=config.bundle.path,
         bundle_sha256=config.bundle.sha256,
         command_timeout_s=config.factory.command_timeout.total_seconds(),
+        policy_file=site.policy_file,
     )
     return SlurmSite(settings, shell, clock=time.time, nonce=lambda: secrets.token_hex(8))
 
@@ -211,7 +212,7 @@ def renderer(config: Config) -> Callable[[PilotRecord], tuple[tuple[str, bytes],
             pool=pool,
             lifetimes=lifetimes,
             bundle=bundle,
-            scratch_dir=config.sites[pilot.offer.site].scratch,
+            site=site_facts(config, pilot.offer.site),
         )
         return (
             ("pilot.sh", pilot_script_text().encode()),
@@ -220,6 +221,14 @@ def renderer(config: Config) -> Callable[[PilotRecord], tuple[tuple[str, bytes],
         )
 
     return render
+
+
+def site_facts(config: Config, name: str) -> SiteFacts:
+    """What a pilot must know of its site."""
+    site = config.sites[name]
+    below_home = site.policy_file.removeprefix("~/")
+    path = PurePosixPath(site.policy_file) if below_home == site.policy_file else SPOOL_TO_HOME / below_home
+    return SiteFacts(scratch_dir=site.scratch, rules_file=path, vo_map=vo_map_of(config))
 
 
 def pilot_token(config: Config, pilot: PilotRecord) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from config.condortext import classad_string, config_value
 from glidein.errors import BadPilotInput
 from glidein.model import Lifetimes, Offer, PilotId
+from glidein.siterules import PUBLISHED_RULES, RULES_PERIOD_S
 from glidein.start import start_expression
 
 LEARNED = (
@@ -23,6 +24,7 @@ LEARNED = (
     "GlideinToRetire",
     "GlideinSlurmJobId",
     "GlideinNode",
+    *PUBLISHED_RULES,
 )
 """Settings that ``pilot.sh`` appends, in its order."""
 
@@ -33,6 +35,7 @@ PUBLISHED = (
     "GlideinToDie",
     "GlideinSlurmJobId",
     "GlideinNode",
+    *PUBLISHED_RULES,
 )
 """Our attributes in every slot and master ad of a pilot."""
 
@@ -72,6 +75,7 @@ def ep_config_text(*, pilot_id: PilotId, offer: Offer, pool: PoolFacts, lifetime
         "GlideinSite": classad_string(offer.site),
         "GlideinPilotId": classad_string(pilot_id),
         **{name: config_value(value) for name, value in extra},
+        "STARTD_CRON_RULES_PERIOD": str(RULES_PERIOD_S),
         "STARTD_ATTRS": " ".join(["$(STARTD_ATTRS)", *PUBLISHED, *(name for name, _ in extra)]),
         "MASTER_ATTRS": " ".join(["$(MASTER_ATTRS)", *PUBLISHED]),
     }
@@ -119,6 +123,12 @@ PROCD = $(LOCAL_DIR)/procd.sh
 USER_JOB_WRAPPER = $(LOCAL_DIR)/payload.sh
 JOB_INHERITS_STARTER_ENVIRONMENT = False
 STARTER_JOB_ENVIRONMENT = "PATH=/usr/local/bin:/usr/bin:/bin"
+
+# What the site's admin lets run here, read again and again. Its words take the place of those from the start.
+STARTD_CRON_JOBLIST = RULES
+STARTD_CRON_RULES_EXECUTABLE = $(LOCAL_DIR)/policy.sh
+STARTD_CRON_RULES_MODE = Periodic
+STARTD_CRON_RULES_KILL = True
 
 # Start at once and be seen soon: the plugins in Python, Java and benchmarks cost most of a second.
 FILETRANSFER_PLUGINS = $(LIBEXEC)/curl_plugin, $(LIBEXEC)/data_plugin

@@ -3,6 +3,7 @@
 #   pilot.env      KEY=value lines, read as data and never executed
 #   condor_config  the execution point's configuration, completed here with what only the node knows
 #   payload.sh     HTCondor's job wrapper
+#   policy.sh      reads what the site's admin lets run here; vo.map is its map of projects to VOs
 #   token          the secret; it moves to the node and leaves the home when the pilot has joined or ended
 # It leaves end.json there, one line, and log.tail when something went wrong. Each reason has its own exit code:
 #   idle 0, lifetime 10, stopped 20, not_joined 21, bad_bundle 22, bad_input 23, no_scratch 24, condor_failed 25
@@ -22,6 +23,7 @@ read_facts() { # of pilot.env, only the keys we know, each value of harmless cha
         pilot_id) pilot_id=$value ;;
         scratch_dir) scratch_dir=$value ;;
         bundle) bundle=$value ;;
+        rules_file) rules_file=$value ;;
         bundle_sha256) bundle_sha256=$value ;;
         walltime_s | stop_before_end_s | retire_margin_s | join_timeout_s | memory_reserve_mib | disk_mib | cores | memory_mib)
             number "$value" || finish bad_input "$key is no number"
@@ -39,12 +41,13 @@ read_facts() { # of pilot.env, only the keys we know, each value of harmless cha
         *) finish bad_input "unknown key in pilot.env" ;;
         esac
     done <"$spool/pilot.env"
-    for value in "$pilot_id" "$scratch_dir" "$bundle" "$bundle_sha256" "$walltime_s" "$stop_before_end_s" \
+    for value in "$pilot_id" "$scratch_dir" "$rules_file" "$bundle" "$bundle_sha256" "$walltime_s" "$stop_before_end_s" \
         "$retire_margin_s" "$join_timeout_s" "$memory_reserve_mib" "$disk_mib" "$cores" "$memory_mib"; do
         [ -n "$value" ] || finish bad_input "a key is missing in pilot.env"
     done
     case $bundle in /*) ;; *) bundle=$spool/$bundle ;; esac
-    for file in token condor_config payload.sh; do
+    case $rules_file in /*) ;; *) rules_file=$spool/$rules_file ;; esac
+    for file in token condor_config payload.sh policy.sh vo.map; do
         [ -r "$spool/$file" ] || finish bad_input "no readable $file"
     done
 }
@@ -91,6 +94,8 @@ configure() {
         # Slurm's SIGTERM to all would kill HTCondor's process tracker, and startd and starter cannot end without it.
         printf '#!/bin/sh\ntrap "" TERM\nexec "%s" "$@"\n' "$scratch/condor/sbin/condor_procd" >"$scratch/procd.sh" &&
         chmod 700 "$scratch/procd.sh" &&
+        cp "$spool/policy.sh" "$spool/vo.map" "$scratch" && chmod 700 "$scratch/policy.sh" &&
+        ln -s "$rules_file" "$scratch/site-policy" && ln -s "$spool" "$scratch/home-spool" &&
         {
             cat "$spool/condor_config"
             echo "LOCAL_DIR = $scratch"
@@ -101,6 +106,7 @@ configure() {
             echo "GlideinToRetire = $((die_at - retire_margin_s))"
             echo "GlideinSlurmJobId = \"$job_id\""
             echo "GlideinNode = \"$node\""
+            "$scratch/policy.sh" # so that the first ad says it, before HTCondor runs it by itself
         } >"$scratch/condor_config" || finish no_scratch "cannot write the configuration"
 }
 
@@ -208,7 +214,7 @@ main() {
     umask 077
     PATH=$PATH:/usr/bin:/bin
     spool=$1 start=$(date +%s)
-    pilot_id='' scratch_dir='' bundle='' bundle_sha256='' walltime_s='' stop_before_end_s='' retire_margin_s=''
+    pilot_id='' scratch_dir='' rules_file='' bundle='' bundle_sha256='' walltime_s='' stop_before_end_s='' retire_margin_s=''
     join_timeout_s='' memory_reserve_mib='' disk_mib='' cores='' memory_mib=''
     scratch='' master='' joined_at='' why='' asked='' detail=''
     node=$(printf '%s' "${SLURMD_NODENAME:-$(uname -n)}" | tr -c 'A-Za-z0-9._-' '?')

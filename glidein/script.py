@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from config.names import split_pilot_id
 from glidein.epconfig import PoolFacts, ep_config_text
 from glidein.errors import BadPilotInput
 from glidein.model import Lifetimes, Offer, PilotId
+from glidein.siterules import vo_map_text
 from glidein.start import MEMORY_RESERVE_MIB, STOP_BEFORE_END_S
 
 PILOT_SCRIPT = Path(__file__).with_name("pilot.sh")
 PAYLOAD_SCRIPT = Path(__file__).with_name("payload.sh")
+POLICY_SCRIPT = Path(__file__).with_name("policy.sh")
 
 PILOT_ENV = "pilot.env"
 CONDOR_CONFIG = "condor_config"
 PAYLOAD = "payload.sh"
+POLICY = "policy.sh"
+VO_MAP = "vo.map"
 TOKEN = "token"  # noqa: S105  # a file's name
 END_REPORT = "end.json"
 LOG_TAIL = "log.tail"
+
+RULES_FILE = PurePosixPath("../../../site-policy.conf")
+"""The file of the site's admin below ``~/.aerotow``, from the spool directory."""
 
 _HARMLESS = re.compile(r"^[A-Za-z0-9._:/@+~-]+$")
 """Characters of a value in pilot.env; ``pilot.sh`` refuses every other."""
@@ -37,6 +45,18 @@ class BundleRef:
 
     path: PurePosixPath
     sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteFacts:
+    """What a pilot must know of its site beyond the offer."""
+
+    scratch_dir: str
+    """Node-local directory for its sandbox, an absolute path."""
+    rules_file: PurePosixPath = RULES_FILE
+    """The file of the site's admin; a relative path starts at the pilot's spool directory, as the bundle's."""
+    vo_map: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Project to the virtual organisations that it belongs to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -58,9 +78,7 @@ def pilot_script_text() -> str:
     return PILOT_SCRIPT.read_text()
 
 
-def pilot_env_text(
-    *, pilot_id: PilotId, offer: Offer, lifetimes: Lifetimes, bundle: BundleRef, scratch_dir: str
-) -> str:
+def pilot_env_text(*, pilot_id: PilotId, offer: Offer, lifetimes: Lifetimes, bundle: BundleRef, site: SiteFacts) -> str:
     """Render ``pilot.env``: KEY=value lines that ``pilot.sh`` reads as data."""
     if split_pilot_id(pilot_id) is None:
         raise BadPilotInput(key="pilot_id", value=pilot_id, problem="no pilot id")
@@ -74,7 +92,8 @@ def pilot_env_text(
         )
     facts = {
         "pilot_id": pilot_id,
-        "scratch_dir": scratch_dir,
+        "scratch_dir": site.scratch_dir,
+        "rules_file": str(site.rules_file),
         "bundle": str(bundle.path),
         "bundle_sha256": bundle.sha256,
         "walltime_s": str(offer.shape.walltime_s),
@@ -89,8 +108,8 @@ def pilot_env_text(
     for key, value in facts.items():
         if _HARMLESS.match(value) is None:
             raise BadPilotInput(key=key, value=value, problem="only letters, digits and . _ : / @ + ~ - can stand here")
-    if not scratch_dir.startswith("/"):
-        raise BadPilotInput(key="scratch_dir", value=scratch_dir, problem="must be an absolute path")
+    if not site.scratch_dir.startswith("/"):
+        raise BadPilotInput(key="scratch_dir", value=site.scratch_dir, problem="must be an absolute path")
     return "".join(f"{key}={value}\n" for key, value in facts.items())
 
 
@@ -101,13 +120,15 @@ def spool_files(
     pool: PoolFacts,
     lifetimes: Lifetimes,
     bundle: BundleRef,
-    scratch_dir: str,
+    site: SiteFacts,
 ) -> tuple[SpoolFile, ...]:
     """All files of a pilot's spool directory but the token (:data:`TOKEN`, mode 0600), which only the sender holds."""
-    env = pilot_env_text(pilot_id=pilot_id, offer=offer, lifetimes=lifetimes, bundle=bundle, scratch_dir=scratch_dir)
+    env = pilot_env_text(pilot_id=pilot_id, offer=offer, lifetimes=lifetimes, bundle=bundle, site=site)
     config = ep_config_text(pilot_id=pilot_id, offer=offer, pool=pool, lifetimes=lifetimes)
     return (
         SpoolFile(name=CONDOR_CONFIG, mode=0o600, text=config),
         SpoolFile(name=PAYLOAD, mode=0o700, text=PAYLOAD_SCRIPT.read_text()),
         SpoolFile(name=PILOT_ENV, mode=0o600, text=env),
+        SpoolFile(name=POLICY, mode=0o700, text=POLICY_SCRIPT.read_text()),
+        SpoolFile(name=VO_MAP, mode=0o600, text=vo_map_text(site.vo_map)),
     )

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from config.condortext import classad_string, classad_text
 from glidein.epconfig import PoolFacts
 from glidein.model import Lifetimes, Offer
+from glidein.siterules import NO_RULES, published_rules
 from glidein.start import CCB_MARK, promised_life_s, slot_memory_mib, start_expression
 
 ABILITIES: dict[str, str] = {
@@ -99,6 +100,8 @@ def offer_ad_text(*, offer: Offer, lifetimes: Lifetimes, pool: PoolFacts, condor
         "MaxJobRetirementTime": "0",
         "Rank": "0.0",
         "SlotWeight": "Cpus",
+        # The factory asks the site's rules themselves (factory.caps): a verdict can then name the file and the rule.
+        **published_rules(NO_RULES, {}),
         **dict(offer.slot_attributes),
         "Start": start_expression(lifetimes),
         "WithinResourceLimits": WITHIN_RESOURCE_LIMITS,

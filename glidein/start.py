@@ -8,6 +8,7 @@ promises a job is what the pilot then accepts.
 from __future__ import annotations
 
 from glidein.model import Lifetimes, Shape
+from glidein.siterules import rules_expression
 
 STOP_BEFORE_END_S = 30
 """A pilot starts to stop this long before Slurm's time limit, so that it can still hand its jobs back and report."""
@@ -52,6 +53,8 @@ def start_expression(lifetimes: Lifetimes) -> str:
     """
     Say which jobs a pilot takes, in ClassAd text over GlideinToDie, GlideinToRetire and MyAddress of the slot.
 
+    And over what the site's own admin lets in: :func:`glidein.siterules.rules_expression`.
+
     A job that declares no AllowedExecuteDuration is taken to need ``default_job_runtime_s``. HTCondor evaluates START
     at match, at claim and before each reuse of a claim, so ``time()`` is right each time.
     """
@@ -60,5 +63,6 @@ def start_expression(lifetimes: Lifetimes) -> str:
         f"(TARGET.AllowedExecuteDuration ?: {lifetimes.default_job_runtime_s}) + {lifetimes.retire_margin_s}"
         " < GlideinToDie - time()",
         f'(MY.MyAddress is undefined || regexp("{CCB_MARK}", MY.MyAddress))',
+        rules_expression(),
     )
     return " && ".join(f"({term})" for term in terms)

@@ -66,7 +66,7 @@ def _row(site: SiteStatus, efficiency: Mapping[str, PilotUsageRow], now_s: float
     running = site.census.starting + site.census.idle + site.census.busy + site.census.ending
     return (
         site.site,
-        sight_words(site.sighting, now_s) + (", stopped" if site.stop else ""),
+        sight_words(site.sighting, now_s) + _closed_words(site),
         site.census.open,
         site.max_pilots,
         site.waiting,
@@ -76,6 +76,13 @@ def _row(site: SiteStatus, efficiency: Mapping[str, PilotUsageRow], now_s: float
         percent(used.efficiency if used else None),
         site.breaker.mode.replace("_", " ") if site.breaker else None,
     )
+
+
+def _closed_words(site: SiteStatus) -> str:
+    """Whether somebody wants no pilots there."""
+    if site.stop:
+        return ", stopped"
+    return ", closed by the site" if site.rules is not None and site.rules.closed else ""
 
 
 def _notes(site: SiteStatus, recent: list[PilotRecord], now_s: float) -> list[str]:
@@ -90,6 +97,10 @@ def _notes(site: SiteStatus, recent: list[PilotRecord], now_s: float) -> list[st
             f"stopped by {site.stop.by} at {clock_time(site.stop.since_s, now_s)}: {site.stop.reason}; "
             f"'aerotow resume {site.site}' ends it"
         )
+    if site.rules is not None and site.rules.closed:
+        notes.append(f"closed (owner: the site): {site.rules.closed}")
+    elif site.rules is not None and site.rules.words():
+        notes.append(f"rules of the site's admin in {site.rules.file} (owner: the site): {site.rules.words()}")
     if site.breaker is not None and (site.breaker.mode != "closed" or site.breaker.failures):
         notes.append(f"breaker (owner: factory, from the pilots' ends) {breaker_words(site.breaker, now_s)}")
     if site.census.unknown:

@@ -233,6 +233,7 @@ def site_json(site: SiteStatus) -> dict[str, object]:
         "busy_cores": census.busy_cores,
         "breaker": plain(site.breaker),
         "stop": plain(site.stop),
+        "rules": plain(site.rules),
     }
 
 

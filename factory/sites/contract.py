@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from glidein.model import BatchRecord, EndReport, Offer, PilotId
+from glidein.siterules import NO_RULES, SiteRules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -53,6 +54,8 @@ class SiteSeen:
     """Pilots of our instance whose spool directory is at the site; those of ended pilots are forgotten by the loop."""
     clock_offset_s: float = 0.0
     """The site's clock minus ours, as far as one call can tell."""
+    rules: SiteRules = NO_RULES
+    """What the site's own admin lets run there."""
     kind: Literal["seen"] = "seen"
 
 

@@ -13,6 +13,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
+from glidein.siterules import RULES_MAX_BYTES
+
 SQUEUE_FIELDS = ("job_id", "state", "submit", "start", "end", "cpus", "partition", "account", "nodes", "reason", "name")
 SQUEUE_FORMAT = "%A|%T|%V|%S|%e|%C|%P|%a|%N|%r|%j"
 SACCT_FIELDS = (
@@ -63,6 +65,11 @@ _LOOK = r"""
 queue() {
   section squeue squeue -h -t all -u "$(id -u)" -o "$nonce|__SQUEUE_FORMAT__|$nonce"
 }
+rules() {
+  case $1 in "~/"*) file=$HOME/${1#??} ;; *) file=$1 ;; esac
+  if [ -e "$file" ] && [ ! -f "$file" ]; then echo "it is no plain file" >&2; return 1; fi
+  od -A n -v -t x1 -N __RULES_BYTES__ "$file"
+}
 spools() {
   if [ -d "$spool" ]; then ls -1 "$spool"; fi
 }
@@ -77,6 +84,8 @@ while IFS= read -r line; do
       section sacct sacct -X -D -n -P -j "$rest" -o __SACCT_FIELDS__ ;;
     "names "*)
       section sacct sacct -X -D -n -P -S "now-${rest%% *}" --name "${rest#* }" -o __SACCT_FIELDS__ ;;
+    "rules "*)
+      section rules rules "$rest" ;;
     spools)
       section spools spools ;;
     "report "*)
@@ -214,6 +223,7 @@ def _script(body: str) -> str:
     for word, text in (
         ("__SQUEUE_FORMAT__", SQUEUE_FORMAT),
         ("__SACCT_FIELDS__", SACCT_FIELDS),
+        ("__RULES_BYTES__", str(RULES_MAX_BYTES + 1)),
         ("__REPORT_BYTES__", str(REPORT_MAX_BYTES + 1)),
         ("__SBATCH_MIN__", str(SBATCH_MIN_S)),
         ("__SBATCH_MAX__", str(SBATCH_MAX_S)),

@@ -55,6 +55,8 @@ class SlurmSettings:
     bundle_path: Path
     bundle_sha256: str
     command_timeout_s: float
+    policy_file: str = "~/.aerotow/site-policy.conf"
+    """The file of the site's admin, an absolute path or one below the account's home."""
     transfer_timeout_s: float = 600.0
     """For the bundle, tens of megabytes over a slow line."""
 
@@ -87,16 +89,20 @@ class SlurmSite:
     def look(self, known: tuple[KnownPilot, ...], *, now_s: float) -> SiteSight:
         """Live jobs, final records of the known pilots that are not live, and end reports: one remote command."""
         nonce = self._nonce()
-        result, answer = self._run(scripts.LOOK, look_orders(known, now_s=now_s), nonce=nonce)
+        result, answer = self._run(
+            scripts.LOOK, look_orders(known, now_s=now_s, policy_file=self._settings.policy_file), nonce=nonce
+        )
         problem = _incomplete(result, answer)
         if problem:
             return SiteUnseen(site=self.name, taken_s=now_s, reason=problem)
-        queue, spools = answer.section("squeue"), answer.section("spools")
+        queue, spools, rules = answer.section("squeue"), answer.section("spools"), answer.section("rules")
         if queue is None:
             return SiteUnseen(site=self.name, taken_s=now_s, reason="a part of the answer is missing")
         live = texts.parse_squeue(queue.stdout, queue.stderr, queue.status, nonce=nonce)
         if isinstance(live, Unreadable):
             return SiteUnseen(site=self.name, taken_s=now_s, reason=live.reason)
+        if rules is None:
+            return SiteUnseen(site=self.name, taken_s=now_s, reason="a part of the answer is missing")
         if spools is None or spools.status != 0:
             why = texts.essence(spools.stderr) if spools else "a part of the answer is missing"
             return SiteUnseen(site=self.name, taken_s=now_s, reason=f"spool directories: {why}")
@@ -111,6 +117,7 @@ class SlurmSite:
             unreadable_reports=unreadable,
             spools=tuple(sorted(name for name in spools.stdout.splitlines() if self._is_ours(name))),
             clock_offset_s=self._offset_s,
+            rules=texts.parse_rules(self._settings.policy_file, rules.stdout, rules.stderr, rules.status),
         )
 
     def prepare(self) -> str:
@@ -241,8 +248,9 @@ def parse_result(result: ShellResult, nonce: str) -> Answer:
     return scripts.parse_answer(result.stdout.decode(errors="replace"), result.stderr.decode(errors="replace"), nonce)
 
 
-def look_orders(known: tuple[KnownPilot, ...], *, now_s: float) -> bytes:
-    """Orders of the look: the queue, then accounting for what the ledger knows, then spools and end reports."""
+def look_orders(known: tuple[KnownPilot, ...], *, now_s: float, policy_file: str) -> bytes:
+    """Orders of the look: the queue, accounting for what the ledger knows, the admin's rules, spools, end reports."""
+    assert "\n" not in policy_file, policy_file
     for pilot in known:
         assert PILOT_ID.match(pilot.pilot_id), pilot.pilot_id
         assert pilot.batch_id is None or _BATCH_ID.match(pilot.batch_id), pilot.batch_id
@@ -253,7 +261,7 @@ def look_orders(known: tuple[KnownPilot, ...], *, now_s: float) -> bytes:
     if unnumbered:
         since_s = max(int(now_s) - min(pilot.intended_s for pilot in unnumbered), 0) + SINCE_SLACK_S
         lines += [f"names {since_s} {chunk}" for chunk in _chunks(pilot.pilot_id for pilot in unnumbered)]
-    lines += ["spools", *(f"report {pilot.pilot_id}" for pilot in known), "end"]
+    lines += [f"rules {policy_file}", "spools", *(f"report {pilot.pilot_id}" for pilot in known), "end"]
     return ("\n".join(lines) + "\n").encode()
 
 

@@ -18,6 +18,7 @@ from factory.sites.contract import NotSent, Refused, SubmitOutcome, Submitted, U
 from factory.sites.scripts import SACCT_FIELDS, SQUEUE_FIELDS
 from factory.sites.states import batch_state
 from glidein.model import BatchRecord, BatchState, EndReason, EndReport, Offer, PilotId
+from glidein.siterules import SiteRules, parse_site_rules
 
 WARNING_LEAD_S = 20
 """
@@ -170,6 +171,22 @@ def parse_report(pilot_id: PilotId, text: str) -> EndReport | Unreadable:
         node=essence(str(data.get("node", ""))),
         detail=essence(str(data["detail"])) if data.get("detail") else "",
     )
+
+
+def parse_rules(file: str, stdout: str, stderr: str, status: int | None) -> SiteRules:
+    """
+    Read what ``od`` shows of the file of the site's admin; one that surely is not there is no restriction.
+
+    The words are those of coreutils and of busybox with LC_ALL=C.
+    """
+    if status == 0:
+        try:
+            return parse_site_rules(bytes.fromhex(stdout), file=file)
+        except ValueError:
+            return SiteRules(file=file, problem="od gave no bytes")
+    if status is not None and re.search(r"No such file or directory\s*\Z", stderr):
+        return SiteRules(file=file)
+    return SiteRules(file=file, problem=essence(stderr, status=status))
 
 
 def ours(name: str, *, instance: str, site: str) -> bool:

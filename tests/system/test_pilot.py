@@ -15,7 +15,7 @@ import pytest
 from factory.sites.texts import parse_report
 from glidein.epconfig import PoolFacts
 from glidein.model import EXIT_CODES, EndReason, EndReport, Lifetimes, Offer, Shape
-from glidein.script import BundleRef, pilot_script_text, spool_dir, spool_files
+from glidein.script import BundleRef, SiteFacts, pilot_script_text, spool_dir, spool_files
 from testbed import model, tower
 from testbed.errors import CommandFailed
 
@@ -74,7 +74,7 @@ class Hand:
             pool=PoolFacts(collector="cm.pool:9618", trust_domain=model.TRUST_DOMAIN),
             lifetimes=Lifetimes(join_timeout_s=join_s, idle_timeout_s=idle_s, default_job_runtime_s=60),
             bundle=BundleRef(path=BUNDLE, sha256=sha256 or self.bundle_sha256),
-            scratch_dir=scratch_dir,
+            site=SiteFacts(scratch_dir=scratch_dir),
         )
         spool = spool_dir(home=HOME, instance=INSTANCE, pilot_id=pilot_id)
         login = f"login.{site}"

@@ -20,7 +20,7 @@ import pytest
 from factory.sites.texts import parse_report
 from glidein.epconfig import PoolFacts
 from glidein.model import EXIT_CODES, EndReason, EndReport, Lifetimes, Offer, Shape
-from glidein.script import PILOT_SCRIPT, BundleRef, spool_files
+from glidein.script import PILOT_SCRIPT, BundleRef, SiteFacts, spool_files
 
 PILOT = "bed-alpha-0000abcd-1"
 SHELLS = {"dash": ["dash"], "bash": ["bash", "--posix"], "busybox": ["busybox", "sh"]}
@@ -117,7 +117,7 @@ def pilot(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Pilot]:
             path=PurePosixPath(home / "bundle.tar.gz"),
             sha256=hashlib.sha256((home / "bundle.tar.gz").read_bytes()).hexdigest(),
         ),
-        scratch_dir=str(home / "tmp"),
+        site=SiteFacts(scratch_dir=str(home / "tmp"), vo_map={"bio01": ("bio",)}),
     )
     for file in files:
         (spool / file.name).write_text(file.text)

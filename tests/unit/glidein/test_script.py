@@ -9,7 +9,7 @@ import pytest
 from glidein.epconfig import PoolFacts
 from glidein.errors import BadPilotInput
 from glidein.model import EXIT_CODES, EndReason, Lifetimes, Offer, Shape
-from glidein.script import BundleRef, pilot_script_text, spool_dir, spool_files
+from glidein.script import BundleRef, SiteFacts, pilot_script_text, spool_dir, spool_files
 
 LIFETIMES = Lifetimes(join_timeout_s=60, idle_timeout_s=600, default_job_runtime_s=120)
 PILOT = "bed-alpha-0000abcd-1"
@@ -24,7 +24,7 @@ def files(**change: object) -> dict[str, tuple[int, str]]:
         "pool": PoolFacts(collector="cm.pool:9618", trust_domain="pool"),
         "lifetimes": LIFETIMES,
         "bundle": BundleRef(path=PurePosixPath("/home/pilot/b.tar.gz"), sha256="ab" * 32),
-        "scratch_dir": "/tmp",
+        "site": SiteFacts(scratch_dir="/tmp"),
     }
     return {file.name: (file.mode, file.text) for file in spool_files(**{**arguments, **change})}
 
@@ -39,7 +39,7 @@ def test_env_has_plain_lines_that_the_script_knows() -> None:
 
 def test_no_file_is_open_to_others_and_none_is_the_token() -> None:
     made = files()
-    assert {"pilot.env", "condor_config", "payload.sh"} == set(made)
+    assert {"pilot.env", "condor_config", "payload.sh", "policy.sh", "vo.map"} == set(made)
     assert {0o600, 0o700} == {mode for mode, _ in made.values()}
 
 
@@ -51,10 +51,11 @@ def test_spool_directory_is_named_by_instance_and_pilot() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"scratch_dir": "/tmp; rm -rf /"},
-        {"scratch_dir": "$HOME"},
-        {"scratch_dir": "tmp"},
-        {"scratch_dir": ""},
+        {"site": SiteFacts(scratch_dir="/tmp; rm -rf /")},
+        {"site": SiteFacts(scratch_dir="$HOME")},
+        {"site": SiteFacts(scratch_dir="tmp")},
+        {"site": SiteFacts(scratch_dir="")},
+        {"site": SiteFacts(scratch_dir="/tmp", rules_file=PurePosixPath("/a b"))},
         {"pilot_id": "../../etc"},
         {"bundle": BundleRef(path=PurePosixPath("/b\nx=y"), sha256="ab" * 32)},
         {"bundle": BundleRef(path=PurePosixPath("/b"), sha256="AB" * 32)},

@@ -438,7 +438,7 @@ class TestOthers:
 
 def test_orders_end_with_their_end() -> None:
     for orders in (
-        slurm.look_orders((known(1, "1"), known(2)), now_s=time.time()),
+        slurm.look_orders((known(1, "1"), known(2)), now_s=time.time(), policy_file="~/p"),
         slurm.submit_orders((wanted(1),), limit_s=1),
         slurm.cancel_orders((known(1),)),
     ):
