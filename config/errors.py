@@ -8,6 +8,7 @@ What can be wrong with what the operator wrote.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -28,8 +29,19 @@ class ConfigFileError(ConfigError):
 class ConfigValueError(ConfigError):
     """One or more keys do not fit; each line names one key and what would fit."""
 
-    def __init__(self, *, path: Path, problems: tuple[tuple[str, str, str], ...]) -> None:
-        lines = [f"{path}: {key}: {problem}; {remedy}" for key, problem, remedy in problems]
+    def __init__(
+        self, *, path: Path, problems: tuple[tuple[str, str, str], ...], sites: Mapping[str, Path] | None = None
+    ) -> None:
+        # A site may stand in a file of its own.
+        lines = [
+            f"{(sites or {}).get(_site_of(key), path)}: {key}: {problem}; {remedy}" for key, problem, remedy in problems
+        ]
         super().__init__("\n".join(lines))
         self.path = path
         self.problems = problems
+
+
+def _site_of(key: str) -> str:
+    """The site that a key such as ``sites.alpha.cores`` is of, or empty."""
+    table, _, rest = key.partition(".")
+    return rest.partition(".")[0] if table == "sites" else ""

@@ -1,9 +1,15 @@
-"""Read the operator's TOML file; every refusal names the file, the key and the remedy."""
+"""
+Read the operator's TOML: the main file and the site files beside it. Every refusal names file, key and remedy.
+
+A site file lies in ``sites.d`` beside the main file, ends in ``.toml`` and holds one table ``[sites.NAME]``.
+"""
 
 from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +19,142 @@ from pydantic_core import ErrorDetails
 from config.errors import ConfigFileError, ConfigValueError
 from config.model import Config
 
+SITES_DIR = "sites.d"
+SITE_FILES_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigText:
+    """What the operator has written, byte by byte, so that a change is seen."""
+
+    path: Path
+    main: str
+    sites: tuple[tuple[Path, str], ...] = ()
+    """Site files, sorted by name."""
+
 
 def load_config(path: Path) -> Config:
     """
-    Read and check the file.
+    Read and check the file and the site files beside it.
 
-    :raises ConfigFileError: it cannot be read or is not TOML.
+    :raises ConfigFileError: one cannot be read or is not TOML.
     :raises ConfigValueError: keys that do not fit, all of them at once.
     """
+    return parse_texts(read_texts(path))
+
+
+def read_texts(path: Path) -> ConfigText:
+    """
+    Read the file and the site files beside it; a hidden file is an editor's and is left out.
+
+    :raises ConfigFileError: one cannot be read.
+    """
+    main = _read(path, remedy="give the right path with --config")
+    directory = path.parent / SITES_DIR
     try:
-        text = path.read_text(encoding="utf-8")
+        names = sorted(entry for entry in directory.iterdir() if entry.suffix == ".toml" and entry.name[0] != ".")
+    except FileNotFoundError:
+        names = []
     except OSError as error:
         raise ConfigFileError(
-            path=path,
-            problem=f"cannot be read ({error.strerror})",
-            remedy="give the right path with --config",
+            path=directory, problem=f"cannot be listed ({error.strerror})", remedy="let the factory's user read it"
         ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigFileError(path=path, problem="is not UTF-8 text", remedy="save it as UTF-8") from error
-    return parse_config(text, path=path)
+    if len(names) > SITE_FILES_MAX:
+        raise ConfigFileError(path=directory, problem=f"more than {SITE_FILES_MAX} files", remedy="remove some")
+    sites = tuple((name, _read(name, remedy="let the factory's user read it, or remove it")) for name in names)
+    return ConfigText(path=path, main=main, sites=sites)
 
 
 def parse_config(text: str, *, path: Path) -> Config:
-    """Check the text of a file; ``path`` only serves the messages."""
-    try:
-        tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigFileError(path=path, problem=f"is not TOML: {error}", remedy="mend that line") from error
+    """Check the text of a main file alone; ``path`` only serves the messages."""
+    return parse_texts(ConfigText(path=path, main=text))
+
+
+def parse_texts(texts: ConfigText) -> Config:
+    """Check main file and site files together."""
+    tree = _toml(texts.path, texts.main)
+    origin: dict[str, Path] = {}
+    if texts.sites:
+        sites = tree.setdefault("sites", {})
+        if not isinstance(sites, dict):
+            raise _refusal(texts.path, "sites", "is no table", "write [sites.NAME]")
+        origin = dict.fromkeys(sites, texts.path)
+        for path, text in texts.sites:
+            name, table = _one_site(path, text)
+            if name in origin:
+                raise _refusal(path, f"sites.{name}", f"is in {origin[name]} too", "keep one of the two")
+            sites[name], origin[name] = table, path
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigValueError(path=path, problems=tuple(_problem(detail) for detail in error.errors())) from error
+        problems = tuple(_problem(detail) for detail in error.errors())
+        raise ConfigValueError(path=texts.path, problems=problems, sites=origin) from error
+
+
+def _one_site(path: Path, text: str) -> tuple[str, object]:
+    """Name and table of a site file's one site."""
+    tree = _toml(path, text)
+    foreign = sorted(set(tree) - {"sites"})
+    if foreign:
+        remedy = f"write it under [sites.{path.stem}], or into the main file"
+        raise _refusal(path, foreign[0], "does not belong into a site file", remedy)
+    sites = tree.get("sites")
+    if not isinstance(sites, dict) or len(sites) != 1:
+        raise _refusal(path, "sites", "is not one site", f"write one table [sites.{path.stem}]")
+    return next(iter(sites.items()))
+
+
+def _refusal(path: Path, key: str, problem: str, remedy: str) -> ConfigValueError:
+    return ConfigValueError(path=path, problems=((key, problem, remedy),))
+
+
+def _read(path: Path, *, remedy: str) -> str:
+    """A file's text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigFileError(path=path, problem=f"cannot be read ({error.strerror})", remedy=remedy) from error
+    except UnicodeDecodeError as error:
+        raise ConfigFileError(path=path, problem="is not UTF-8 text", remedy="save it as UTF-8") from error
+
+
+def _toml(path: Path, text: str) -> dict[str, Any]:
+    """A text as a tree."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigFileError(path=path, problem=f"is not TOML: {error}", remedy="mend that line") from error
+
+
+def difference(before: Config, after: Config) -> tuple[str, ...]:
+    """What changed, one line for each key: ``sites.alpha.cores: 4, now 8``; the database's URL is not shown."""
+    old, new = _flat(before.model_dump(mode="json")), _flat(after.model_dump(mode="json"))
+    for values in (old, new):
+        values.pop("instance.database", None)
+    gone, come = set(before.sites) - set(after.sites), set(after.sites) - set(before.sites)
+    lines = [f"sites.{name}: removed" for name in gone] + [f"sites.{name}: added" for name in come]
+    for key in sorted(old.keys() | new.keys()):
+        parts = key.split(".")
+        if parts[0] == "sites" and len(parts) > 1 and parts[1] in gone | come:
+            continue
+        if old.get(key) != new.get(key):
+            lines.append(f"{key}: {_shown(old.get(key))}, now {_shown(new.get(key))}")
+    return tuple(sorted(lines))
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Keys with dots, down to plain values and lists."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else str(value)
 
 
 def _problem(detail: ErrorDetails) -> tuple[str, str, str]:

@@ -15,7 +15,7 @@ from accounting.engine import open_database
 from accounting.ledger import Ledger
 from accounting.model import PilotRecord
 from config.errors import ConfigError
-from config.load import load_config
+from config.load import difference, parse_texts, read_texts
 from config.model import Config
 from config.model import Site as SiteConfig
 from config.names import pilot_identity, pilot_key
@@ -36,6 +36,9 @@ from tokens.mint import mint
 from tokens.model import PILOT_SCOPES, TokenRequest, pilot_token_lifetime
 
 log = structlog.get_logger()
+
+CHANGES_SHOWN = 100
+"""Changed keys that the log names when a configuration is taken into force."""
 
 SPOOL_TO_HOME = PurePosixPath("../../../..")
 """From ``~/.aerotow/<instance>/pilots/<pilot id>`` to the home directory, whose name only the site knows."""
@@ -99,7 +102,7 @@ def make_site(name: str, site: SiteConfig, config: Config) -> Site:
 
 class Worldmaker:
     """
-    Gives the world before every cycle, and looks at the configuration file each time.
+    Gives the world before every cycle, and looks at the configuration's files each time, those of ``sites.d`` too.
 
     A changed file that is good takes effect at once; a bad one is reported and the last good one stays in force. A site
     that was removed stays in the world, without a policy, until its pilots have ended: it is watched, and gets nothing.
@@ -109,8 +112,8 @@ class Worldmaker:
         self._path = path
         self._ledger = ledger
         self._crash = crash
-        self._text = path.read_bytes()
-        self._config = load_config(path)
+        self._texts = read_texts(path)
+        self._config = parse_texts(self._texts)
         self._sites: dict[str, tuple[str, Site]] = {}
         """Name to the settings that the adapter was made from, and the adapter."""
         self._addresses: dict[str, str] = {}
@@ -150,19 +153,24 @@ class Worldmaker:
     def _reload(self) -> None:
         """Take a changed file into force if it is good."""
         try:
-            text = self._path.read_bytes()
-            if text == self._text:
+            texts = read_texts(self._path)
+            if texts == self._texts:
                 return
-            changed = load_config(self._path)
-        except (OSError, ConfigError) as error:
+            changed = parse_texts(texts)
+        except ConfigError as error:
             log.error("config.not_taken", problem=str(error))
             return
         if changed.instance != self._config.instance:
             log.error("config.not_taken", problem="[instance] cannot change while the factory runs; restart it")
             return
         before, after = set(self._config.sites), set(changed.sites)
-        log.warning("config.taken", added=sorted(after - before), removed=sorted(before - after))
-        self._text, self._config = text, changed
+        log.warning(
+            "config.taken",
+            added=sorted(after - before),
+            removed=sorted(before - after),
+            changes=difference(self._config, changed)[:CHANGES_SHOWN],
+        )
+        self._texts, self._config = texts, changed
 
     def _adapters(self) -> Mapping[str, Site]:
         """Adapters of configured sites and of those that are only watched; connections of others are ended."""
