@@ -120,6 +120,11 @@ def render_ap(pool: PoolSpec, ap: str) -> str:
         "MAX_HISTORY_LOG = 200000000",
         "MAX_HISTORY_ROTATIONS = 10",
         "",
+        # 25.14.1, seen: the default of 20 is also how many of a user's jobs the schedd offers in a negotiation, so 20
+        # jobs that match nothing yet keep all the user's other jobs from ever being looked at.
+        "# No limit per user: it would also be the number of a user's jobs that a negotiation gets to see.",
+        "MAX_CONCURRENT_UPLOADS_PER_USER = 0",
+        "",
         *_project_lines(pool),
         "",
         *_SIGTERM_LINES,

@@ -219,6 +219,7 @@ request_disk = 50MB
 allowed_execute_duration = 600
 accounting_group = {project}
 requirements = {requirements}
+My.FleetName = "{fleet.instance}"
 {more}
 queue {count}
 """
@@ -254,6 +255,14 @@ def assert_all_done(clusters: dict[int, int], *, ap: str = "ap1") -> None:
     ads = history(*clusters, ap=ap)
     assert sum(clusters.values()) == len(ads)
     assert [] == [ad for ad in ads if ad.get("JobStatus") != 4 or ad.get("ExitCode") != 0]
+
+
+def remove_all_jobs(fleet: Fleet) -> None:
+    """Take everything out of the queues that was submitted for this fleet."""
+    for ap in model.APS:
+        containers.execute_raw(
+            model.host_named(ap), ["condor_rm", "-constraint", f'FleetName =?= "{fleet.instance}"'], user="root"
+        )
 
 
 def remove_jobs(*clusters: int, ap: str = "ap1") -> None:

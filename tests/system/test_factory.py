@@ -14,6 +14,7 @@ from tests.system.fleet import (
     jobs_left,
     new_fleet,
     on_login,
+    remove_all_jobs,
     remove_jobs,
     squeue_of,
     submit_jobs,
@@ -44,6 +45,7 @@ def clean_up(fleet: Fleet) -> None:
     """Leave no factory and no pilot behind, whatever happened."""
     if fleet.running():
         fleet.kill()
+    remove_all_jobs(fleet)
     for row in fleet.sites:
         names = ",".join(job.job_id for job in squeue_of(row, fleet.instance))
         if names:
