@@ -46,6 +46,11 @@ _VALUES: Mapping[str, str] = {
     "sites.alpha.login": '"pilot@login.alpha.example.org"',
     "sites.alpha.qos": '"long"',
     "sites.alpha.ssh_options": '["-oProxyJump=gate.example.org"]',
+    "sites.alpha.rest": '"https://slurm.alpha.example.org:6821"',
+    "sites.alpha.token_file": '"/etc/aerotow/secrets/alpha.slurm-token"',
+    "sites.alpha.ca_file": '"/etc/aerotow/alpha-ca.pem"',
+    "sites.alpha.rest_user": '"pilot"',
+    "sites.alpha.shared_dir": '"/shared/home/pilot"',
     "sites.alpha.slot_attributes": '{ HasCvmfs = true, Region = "north" }',
 }
 """Example values of keys without a default, and of those whose default shows nothing."""

@@ -10,14 +10,22 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from config.names import NAME
 from config.units import parse_memory_mib, parse_span
 
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError(f"'{path}' is relative; write the whole path, from /")
+    return path
+
+
 Name = Annotated[str, Field(pattern=NAME.pattern)]
 Span = Annotated[timedelta, BeforeValidator(parse_span)]
 MemoryMib = Annotated[int, BeforeValidator(parse_memory_mib), Field(gt=0)]
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.@+:/-]+$")]
 """What may stand in a Slurm option or a host name: nothing that a shell or HTCondor would read as more than itself."""
 
@@ -154,6 +162,46 @@ class Site(_Strict):
     slot_attributes: dict[str, str | int | bool] = Field(
         default_factory=dict, description="further attributes of the slots, for matching"
     )
+    rest: str | None = Field(
+        None,
+        pattern=r"^https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$",
+        description="address of the site's slurmrestd: jobs go that way, files by 'login' or 'shared_dir'",
+    )
+    token_file: AbsolutePath | None = Field(
+        None, description="the site's token for slurmrestd, mode 0600; read at every use, so renewing it is enough"
+    )
+    ca_file: AbsolutePath | None = Field(
+        None,
+        description="PEM file of the authority of slurmrestd's certificate; absent: those that this machine trusts",
+    )
+    rest_user: Word | None = Field(
+        None, description="account whose jobs they are, where the token does not say it in its claim 'sun'"
+    )
+    rest_limit: MemoryMib = Field(
+        8, le=1024, description="longest answer that is read; a job of anybody in the queue takes 4 to 12 kB of it"
+    )
+    shared_dir: AbsolutePath | None = Field(
+        None,
+        description="with 'rest' and no 'login': a directory that this machine and the site see under one name, "
+        "used in place of the account's home; this factory must run under the account's uid",
+    )
+
+    @model_validator(mode="after")
+    def _rest_is_whole(self) -> Self:
+        if self.rest is None:
+            alone = [name for name in ("token_file", "ca_file", "rest_user", "shared_dir") if getattr(self, name)]
+            if alone:
+                raise ValueError(f'{", ".join(alone)} without rest; add rest = "https://..." or remove it')
+            return self
+        if self.token_file is None:
+            raise ValueError("rest without token_file; put the site's token into a 0600 file and name it")
+        if self.login is None and self.shared_dir is None:
+            raise ValueError(
+                'rest carries no files; add login = "user@host", or shared_dir where this machine shares a file system'
+            )
+        if self.login is not None and self.shared_dir is not None:
+            raise ValueError("login and shared_dir are two ways for the files; keep one of them")
+        return self
 
 
 class Config(_Strict):

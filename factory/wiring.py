@@ -25,8 +25,11 @@ from factory.loop import Clocks
 from factory.matching import match_observation
 from factory.policy import lifetimes_of, policy_of, vo_map_of
 from factory.sites.contract import Site
+from factory.sites.restapi import RestSettings
+from factory.sites.resthttp import Server
 from factory.sites.shell import LocalShell, SshShell
 from factory.sites.slurm import SlurmSettings, SlurmSite, bundle_name
+from factory.sites.slurmrestd import SlurmrestdSite
 from glidein.epconfig import PoolFacts
 from glidein.script import TOKEN, BundleRef, SiteFacts, pilot_script_text, spool_files
 from overlay.client import PoolClient
@@ -85,7 +88,7 @@ def make_site(name: str, site: SiteConfig, config: Config) -> Site:
     sockets = state_dir / "ssh"
     sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
     shell = (
-        LocalShell()
+        LocalShell(home=site.shared_dir)
         if site.login is None
         else SshShell(site=name, login=site.login, control_dir=sockets, options=site.ssh_options)
     )
@@ -97,7 +100,16 @@ def make_site(name: str, site: SiteConfig, config: Config) -> Site:
         command_timeout_s=config.factory.command_timeout.total_seconds(),
         policy_file=site.policy_file,
     )
-    return SlurmSite(settings, shell, clock=time.time, nonce=lambda: secrets.token_hex(8))
+    if site.rest is None:
+        return SlurmSite(settings, shell, clock=time.time, nonce=lambda: secrets.token_hex(8))
+    assert site.token_file is not None, "the configuration has seen to it"
+    rest = RestSettings(
+        server=Server.at(site.rest, authority=site.ca_file, limit_bytes=site.rest_limit * 1024 * 1024),
+        token_file=site.token_file,
+        user=site.rest_user,
+        timeout_s=settings.command_timeout_s,
+    )
+    return SlurmrestdSite(settings, rest, shell, clock=time.time, nonce=lambda: secrets.token_hex(8))
 
 
 class Worldmaker:

@@ -192,6 +192,13 @@ done
 exit 3
 """
 
+# What the home directory is called, for requests that need whole paths.
+_PLACE = r"""
+mark home "$HOME"
+mark spool "$spool"
+mark end
+"""
+
 _BUNDLE_CHECK = r"""
 IFS= read -r sha256 || exit 3
 check() {
@@ -219,6 +226,38 @@ mark end
 """
 
 
+# What the site itself says it offers, for people who describe it or check a description of it. Orders: options of
+# sbatch, then "test". Nothing here changes anything: --test-only asks when such a job would start.
+_PROBE = r"""
+nodes() { sinfo -h -N -o '%R|%c|%m|%G|%t|%n'; }
+associations() {
+  sacctmgr -n -P show assoc where user="$user" format=account,partition,qos,maxjobs,maxsubmit,grptres,maxwall
+}
+settings() { scontrol show config | grep -E '^(ClusterName|AccountingStorageEnforce) '; }
+try() { printf '#!/bin/sh\nexit 0\n' | sbatch --test-only "$@"; }
+mark user "$user"
+section version sinfo --version
+section partitions scontrol -o show partition
+section nodes nodes
+section associations associations
+section settings settings
+set --
+while IFS= read -r line; do
+  rest=${line#* }
+  case $line in
+    "option "*)
+      set -- "$@" "$rest" ;;
+    test)
+      section test try "$@" ;;
+    end)
+      mark end
+      exit 0 ;;
+  esac
+done
+exit 3
+"""
+
+
 def _script(body: str) -> str:
     for word, text in (
         ("__SQUEUE_FORMAT__", SQUEUE_FORMAT),
@@ -237,6 +276,8 @@ UPLOAD = _script(_UPLOAD)
 SUBMIT = _script(_SUBMIT)
 CANCEL = _script(_CANCEL)
 FORGET = _script(_FORGET)
+PROBE = _script(_PROBE)
+PLACE = _script(_PLACE)
 BUNDLE_CHECK = _script(_BUNDLE_CHECK)
 BUNDLE_PUT = _script(_BUNDLE_PUT)
 

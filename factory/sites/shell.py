@@ -97,14 +97,17 @@ def remote_argv(script: Script) -> list[str]:
 
 
 class LocalShell:
-    """This machine has the Slurm commands."""
+    """This machine has the Slurm commands; ``home`` is a directory to use in place of the home directory."""
 
     connection = 1
+
+    def __init__(self, *, home: Path | None = None) -> None:
+        self._home = home
 
     def run(self, script: Script) -> ShellResult:
         """Run one script here."""
         answer = exchange(
-            remote_argv(script),
+            [*([] if self._home is None else ["env", f"HOME={self._home}"]), *remote_argv(script)],
             data=script.text.encode() + script.data,
             timeout_s=script.timeout_s + REMOTE_KILL_S + LOCAL_GRACE_S,
             limit_bytes=script.limit_bytes,

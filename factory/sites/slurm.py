@@ -92,33 +92,17 @@ class SlurmSite:
         result, answer = self._run(
             scripts.LOOK, look_orders(known, now_s=now_s, policy_file=self._settings.policy_file), nonce=nonce
         )
-        problem = _incomplete(result, answer)
+        problem = incomplete(result, answer)
         if problem:
             return SiteUnseen(site=self.name, taken_s=now_s, reason=problem)
-        queue, spools, rules = answer.section("squeue"), answer.section("spools"), answer.section("rules")
+        queue = answer.section("squeue")
         if queue is None:
             return SiteUnseen(site=self.name, taken_s=now_s, reason="a part of the answer is missing")
         live = texts.parse_squeue(queue.stdout, queue.stderr, queue.status, nonce=nonce)
         if isinstance(live, Unreadable):
             return SiteUnseen(site=self.name, taken_s=now_s, reason=live.reason)
-        if rules is None:
-            return SiteUnseen(site=self.name, taken_s=now_s, reason="a part of the answer is missing")
-        if spools is None or spools.status != 0:
-            why = texts.essence(spools.stderr) if spools else "a part of the answer is missing"
-            return SiteUnseen(site=self.name, taken_s=now_s, reason=f"spool directories: {why}")
         ours = tuple(sorted(record for record in live if self._is_ours(record.name)))
-        reports, unreadable = _reports(answer)
-        return SiteSeen(
-            site=self.name,
-            taken_s=now_s,
-            live=ours,
-            final=final_records(answer, known, ours),
-            reports=reports,
-            unreadable_reports=unreadable,
-            spools=tuple(sorted(name for name in spools.stdout.splitlines() if self._is_ours(name))),
-            clock_offset_s=self._offset_s,
-            rules=texts.parse_rules(self._settings.policy_file, rules.stdout, rules.stderr, rules.status),
-        )
+        return self._sight(answer, live=ours, final=final_records(answer, known, ours), now_s=now_s)
 
     def prepare(self) -> str:
         """Put the bundle at the site if it is not there with the right sha256; the problem, or empty."""
@@ -128,7 +112,7 @@ class SlurmSite:
         timeout_s = self._settings.transfer_timeout_s
         result, answer = self._run(scripts.BUNDLE_CHECK, f"{sha256}\n".encode())
         section = answer.section("bundle")
-        if _incomplete(result, answer) or section is None or section.status != 0:
+        if incomplete(result, answer) or section is None or section.status != 0:
             return f"bundle: {_problem(result, answer, 'bundle')}"
         if section.stdout.split()[:1] != [sha256]:
             try:
@@ -151,24 +135,14 @@ class SlurmSite:
         """
         if not requests:
             return ()
-        for request in requests:
-            assert self._is_ours(request.pilot_id), request.pilot_id
-            assert all(_FILE_NAME.match(name) for name, _ in request.files), request.pilot_id
-        left_s = deadline_s - self._clock() - scripts.SBATCH_MIN_S
-        if left_s <= 0:
-            return tuple(_not_sent(requests, "the deadline had passed"))
-        timeout_s = min(left_s, self._settings.transfer_timeout_s)
-        result, answer = self._run(scripts.UPLOAD, spool_archive(requests), timeout_s=timeout_s)
-        problem = _problem(result, answer, "upload")
+        problem = self._upload(requests, deadline_s=deadline_s)
         if problem:
-            return tuple(_not_sent(requests, f"upload: {problem}"))
+            return tuple(_not_sent(requests, problem))
         left_s = deadline_s - self._clock()
-        if left_s < scripts.SBATCH_MIN_S:
-            return tuple(_not_sent(requests, "the deadline passed during the upload"))
         orders = submit_orders(requests, limit_s=int(deadline_s + self._offset_s))
         result, answer = self._run(scripts.SUBMIT, orders, timeout_s=left_s + DEADLINE_SLACK_S)
         if result.outcome is Outcome.NOT_CONNECTED:
-            return tuple(_not_sent(requests, _incomplete(result, answer)))
+            return tuple(_not_sent(requests, incomplete(result, answer)))
         return tuple(self._outcome(request.pilot_id, result, answer) for request in requests)
 
     def cancel(self, pilots: tuple[KnownPilot, ...]) -> CancelOutcome:
@@ -179,9 +153,9 @@ class SlurmSite:
         sections = {section.name: section for section in answer.sections}
         sent: list[PilotId] = []
         problems: list[str] = []
-        incomplete = _incomplete(result, answer)
-        if incomplete:
-            problems.append(incomplete)
+        cut_short = incomplete(result, answer)
+        if cut_short:
+            problems.append(cut_short)
         for pilot in pilots:
             section = sections.get(f"scancel:{pilot.pilot_id}")
             if section is not None and (section.status == 0 or texts.says_gone(section.stderr)):
@@ -199,13 +173,51 @@ class SlurmSite:
             return ""
         orders = "".join(f"spool {pilot_id}\n" for pilot_id in pilots) + "end\n"
         result, answer = self._run(scripts.FORGET, orders.encode())
-        problems = [_incomplete(result, answer)]
+        problems = [incomplete(result, answer)]
         problems += [texts.essence(section.stderr) for section in answer.sections if section.status != 0]
         return "; ".join(dict.fromkeys(problem for problem in problems if problem))
 
     def close(self) -> None:
         """End the connection."""
         self._shell.close()
+
+    def _sight(
+        self, answer: Answer, *, live: tuple[BatchRecord, ...], final: FinalSeen | FinalUnseen, now_s: float
+    ) -> SiteSight:
+        """The whole sight: what the scheduler told, and what a script's answer tells of rules, spools and reports."""
+        spools, rules = answer.section("spools"), answer.section("rules")
+        if rules is None:
+            return SiteUnseen(site=self.name, taken_s=now_s, reason="a part of the answer is missing")
+        if spools is None or spools.status != 0:
+            why = texts.essence(spools.stderr) if spools else "a part of the answer is missing"
+            return SiteUnseen(site=self.name, taken_s=now_s, reason=f"spool directories: {why}")
+        reports, unreadable = _reports(answer)
+        return SiteSeen(
+            site=self.name,
+            taken_s=now_s,
+            live=live,
+            final=final,
+            reports=reports,
+            unreadable_reports=unreadable,
+            spools=tuple(sorted(name for name in spools.stdout.splitlines() if self._is_ours(name))),
+            clock_offset_s=self._offset_s,
+            rules=texts.parse_rules(self._settings.policy_file, rules.stdout, rules.stderr, rules.status),
+        )
+
+    def _upload(self, requests: tuple[SubmitRequest, ...], *, deadline_s: float) -> str:
+        """Put the spool directories at the site while there is time for it; the problem, or empty."""
+        for request in requests:
+            assert self._is_ours(request.pilot_id), request.pilot_id
+            assert all(_FILE_NAME.match(name) for name, _ in request.files), request.pilot_id
+        left_s = deadline_s - self._clock() - scripts.SBATCH_MIN_S
+        if left_s <= 0:
+            return "the deadline had passed"
+        timeout_s = min(left_s, self._settings.transfer_timeout_s)
+        result, answer = self._run(scripts.UPLOAD, spool_archive(requests), timeout_s=timeout_s)
+        problem = _problem(result, answer, "upload")
+        if problem:
+            return f"upload: {problem}"
+        return "the deadline passed during the upload" if deadline_s - self._clock() < scripts.SBATCH_MIN_S else ""
 
     def _is_ours(self, name: str) -> bool:
         """Whether a job or directory is a pilot of our instance at this site, and not of another entry or factory."""
@@ -239,7 +251,7 @@ class SlurmSite:
             return NotSent(pilot_id=pilot_id, reason=f"the deadline passed before sbatch could run{ahead}")
         if ("missing", pilot_id) in answer.marks:
             return NotSent(pilot_id=pilot_id, reason="its spool directory is gone")
-        reason = _incomplete(result, answer) or "the answer says nothing of it"
+        reason = incomplete(result, answer) or "the answer says nothing of it"
         return Uncertain(pilot_id=pilot_id, reason=reason)
 
 
@@ -250,7 +262,6 @@ def parse_result(result: ShellResult, nonce: str) -> Answer:
 
 def look_orders(known: tuple[KnownPilot, ...], *, now_s: float, policy_file: str) -> bytes:
     """Orders of the look: the queue, accounting for what the ledger knows, the admin's rules, spools, end reports."""
-    assert "\n" not in policy_file, policy_file
     for pilot in known:
         assert PILOT_ID.match(pilot.pilot_id), pilot.pilot_id
         assert pilot.batch_id is None or _BATCH_ID.match(pilot.batch_id), pilot.batch_id
@@ -261,7 +272,14 @@ def look_orders(known: tuple[KnownPilot, ...], *, now_s: float, policy_file: str
     if unnumbered:
         since_s = max(int(now_s) - min(pilot.intended_s for pilot in unnumbered), 0) + SINCE_SLACK_S
         lines += [f"names {since_s} {chunk}" for chunk in _chunks(pilot.pilot_id for pilot in unnumbered)]
-    lines += [f"rules {policy_file}", "spools", *(f"report {pilot.pilot_id}" for pilot in known), "end"]
+    return ("\n".join(lines) + "\n").encode() + file_orders(known, policy_file=policy_file)
+
+
+def file_orders(known: tuple[KnownPilot, ...], *, policy_file: str) -> bytes:
+    """Orders of the part of the look that asks no scheduler: the admin's rules, spools and end reports."""
+    assert "\n" not in policy_file, policy_file
+    assert all(PILOT_ID.match(pilot.pilot_id) for pilot in known)
+    lines = [f"rules {policy_file}", "spools", *(f"report {pilot.pilot_id}" for pilot in known), "end"]
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -341,7 +359,7 @@ def _reports(answer: Answer) -> tuple[tuple[EndReport, ...], tuple[PilotId, ...]
     return tuple(sorted(reports)), tuple(sorted(unreadable))
 
 
-def _incomplete(result: ShellResult, answer: Answer) -> str:
+def incomplete(result: ShellResult, answer: Answer) -> str:
     """Why a script's answer is not whole, or empty when it is."""
     stuck = next((f" (in {section.name})" for section in answer.sections if section.status is None), "")
     match result.outcome:
@@ -373,10 +391,10 @@ def _unmarked(result: ShellResult) -> str:
 
 def _problem(result: ShellResult, answer: Answer, name: str) -> str:
     """Why a script with one section did not do its work, or empty when it did."""
-    incomplete = _incomplete(result, answer)
+    cut_short = incomplete(result, answer)
     section = answer.section(name)
-    if incomplete or section is None:
-        return incomplete or "a part of the answer is missing"
+    if cut_short or section is None:
+        return cut_short or "a part of the answer is missing"
     return "" if section.status == 0 else texts.essence(section.stderr, status=section.status)
 
 

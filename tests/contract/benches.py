@@ -16,8 +16,11 @@ from typing import Protocol
 from config.names import cycle_id, pilot_id
 from factory.sites.contract import KnownPilot, Site, SiteSeen, SubmitRequest
 from factory.sites.fake import FakeSite
+from factory.sites.restapi import RestSettings
+from factory.sites.resthttp import Server
 from factory.sites.shell import SshShell
 from factory.sites.slurm import SlurmSettings, SlurmSite
+from factory.sites.slurmrestd import SlurmrestdSite
 from glidein.model import BatchState, EndReason, EndReport, Offer, Shape
 
 INSTANCE = "contract"
@@ -222,3 +225,36 @@ def slurm_bench(name: str, directory: Path) -> Iterator[SlurmBench]:
         clean += f"; rm -rf ~/.aerotow/{INSTANCE}* ~/.aerotow/bundles/{sha256}.tar.gz ~/.ssh/authorized_keys2"
         environment = ["env", f"HOME={home}", "sh", "-c", clean]
         containers.execute(login, environment, user=model.PILOT_USER)
+
+
+@dataclass
+class RestBench(SlurmBench):
+    """A real Slurm of the test-bed, asked through its slurmrestd; files go through OpenSSH."""
+
+    site: SlurmrestdSite
+    rest: RestSettings
+
+    def sibling(self, instance: str) -> RestBench:
+        settings = replace(self.settings, instance=instance)
+        site = SlurmrestdSite(settings, self.rest, self.shell, clock=time.time, nonce=lambda: secrets.token_hex(8))
+        return RestBench(site=site, shell=self.shell, settings=settings, offer=self.offer, rest=self.rest)
+
+
+@contextmanager
+def rest_bench(name: str, directory: Path) -> Iterator[RestBench]:
+    """The same real site through slurmrestd, with a token and an authority as its admin would give them."""
+    from testbed import site as sites
+
+    with slurm_bench(name, directory) as cli:
+        token, authority = directory / "token", directory / "ca.pem"
+        token.touch(mode=0o600)
+        token.write_text(sites.rest_token(name))
+        authority.write_bytes(sites.rest_authority(name))
+        rest = RestSettings(
+            server=Server.at(sites.rest_address(name), authority=authority, limit_bytes=8 * 1024 * 1024),
+            token_file=token,
+            user=None,
+            timeout_s=30,
+        )
+        site = SlurmrestdSite(cli.settings, rest, cli.shell, clock=time.time, nonce=lambda: secrets.token_hex(8))
+        yield RestBench(site=site, shell=cli.shell, settings=cli.settings, offer=cli.offer, rest=rest)

@@ -1,4 +1,4 @@
-"""What every site must do, tried on the one in memory and on three real Slurms through ssh."""
+"""What every site must do, tried on the one in memory and on three real Slurms, through ssh and slurmrestd."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benches import Bench, FakeBench, SlurmBench, eventually, request, slurm_bench
+from benches import Bench, FakeBench, SlurmBench, eventually, request, rest_bench, slurm_bench
 
 from factory.sites.contract import (
     FinalSeen,
@@ -22,7 +22,8 @@ from factory.sites.contract import (
 )
 from glidein.model import BatchRecord, BatchState, EndReason
 
-REAL = ("alpha", "beta", "gamma")
+REAL = ("alpha", "beta", "gamma", "rest-alpha", "rest-beta", "rest-gamma")
+"""Real sites of the test-bed: by their commands through ssh, and through their slurmrestd."""
 
 
 @pytest.fixture(scope="module", params=["fake", *(pytest.param(name, marks=pytest.mark.system) for name in REAL)])
@@ -31,8 +32,10 @@ def kind(request: pytest.FixtureRequest) -> Iterator[SlurmBench | None]:
     if request.param == "fake":
         yield None
         return
+    way, _, name = request.param.rpartition("-")
+    open_bench = rest_bench if way == "rest" else slurm_bench
     # Not tmp_path: a socket's name has a limit.
-    with tempfile.TemporaryDirectory() as directory, slurm_bench(request.param, Path(directory)) as bench:
+    with tempfile.TemporaryDirectory() as directory, open_bench(name, Path(directory)) as bench:
         yield bench
 
 
