@@ -39,10 +39,10 @@ lint: setup
 	.venv/bin/lint-imports --no-cache
 
 test: setup lint
-	$(PY) -m pytest -m "not long"
+	$(PY) -m pytest -m "not long" -n 2 --dist loadfile
 
 test-fast: setup
-	$(PY) -m pytest -m "not system and not long"
+	$(PY) -m pytest -m "not system and not long" -n 2 --dist loadfile
 
 test-long: setup
 	$(PY) -m pytest -m long

@@ -36,10 +36,11 @@ def up(say: Say) -> None:
     Two of these at once would undo each other's work, so the second one waits.
     """
     with _alone(say), step(say, "test-bed is up"):
-        ensure_engine(say)
+        with _alone(say, of="machine"):
+            ensure_engine(say)
+            tags = _ensure_images(say)
         network.ensure_networks(say)
         network.ensure_firewall(say)
-        tags = _ensure_images(say)
         _at_once(
             *(_site_task(row, tags[row.name], say) for row in model.SITES),
             lambda: pool.ensure_containers(tags["pool"], say),
@@ -48,8 +49,10 @@ def up(say: Say) -> None:
         _remove_strangers(say)
         _at_once(lambda: tower.introduce(say), lambda: pool.ensure_secrets(say))
         pool.configure(say)
-        tower.configure(tower.ensure_bundle(tags["pool"], say))
-        images.prune()
+        with _alone(say, of="machine"):
+            sha256 = tower.ensure_bundle(tags["pool"], say)
+            images.prune()
+        tower.configure(sha256)
 
 
 def _site_task(row: model.SlurmSite, tag: str, say: Say) -> Callable[[], object]:
@@ -111,9 +114,13 @@ def _removal(container: object) -> Callable[[], object]:
 
 
 @contextmanager
-def _alone(say: Say) -> Iterator[None]:
-    """Hold this machine's test-bed lock; the kernel frees it when a holder dies, so it never goes stale."""
-    with (cache_dir() / f"{model.NAME}.lock").open("w") as lock:
+def _alone(say: Say, *, of: str = model.NAME) -> Iterator[None]:
+    """
+    Hold the lock of this test-bed, or the machine's: Docker, images and the bundle are shared by test-beds.
+
+    The kernel frees it when a holder dies, so it never goes stale.
+    """
+    with (cache_dir() / f"{of}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,0 +1,12 @@
+"""Two halves of the suite run side by side, each on a test-bed of its own: most of their time is waiting."""
+
+from __future__ import annotations
+
+import os
+
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+
+# Before testbed.model is imported, which reads these once. The first half uses the test-bed that people use too.
+if WORKER != "gw0":
+    os.environ.setdefault("AEROTOW_TESTBED_NAME", f"bed{WORKER.removeprefix('gw')}")
+    os.environ.setdefault("AEROTOW_TESTBED_SUBNET", f"10.{100 + int(WORKER.removeprefix('gw'))}")
