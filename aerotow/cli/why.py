@@ -17,7 +17,7 @@ from aerotow.cli.show import ago, clock_time, counted, json_option, memory, plai
 from config.model import Config
 from factory.explain import Explanation, explain
 from factory.matching import match_observation
-from factory.model import Verdict
+from factory.model import Reason, Verdict
 from factory.picture import Picture
 from factory.policy import policy_of
 from overlay.job import JobAbsent, JobFound, JobHeldBack, JobSight, JobStatus, JobUnseen
@@ -143,12 +143,29 @@ def verdict_words(verdict: Verdict) -> list[str]:
         words.append(f"{counted(verdict.absorbed_waiting, 'job')} like it for pilots that start or wait there")
     if verdict.granted:
         words.append(f"{counted(verdict.granted, 'new pilot')} asked for")
+    misfit = next((reason for reason in verdict.reasons if reason.code == "requirements" and reason.failed), None)
     for reason in verdict.reasons:
-        if reason.code == "absorbed":
+        # A job that is too large fails a requirement that says the same with both values.
+        if reason.code == "absorbed" or (misfit is not None and reason.code == "too_large"):
             continue
-        words.append(f"{reason.text} [{reason.owner}]")
+        words += misfit_words(reason) if reason is misfit else [f"{reason.text} [{reason.owner}]"]
     if not words:
         words.append("nothing to ask for: such jobs are taken elsewhere")
+    return words
+
+
+def misfit_words(reason: Reason) -> list[str]:
+    """One line for each requirement that fails, with its values; the slot's side of what the job asks is left out."""
+    told: set[str] = set()
+    words = []
+    for failed in sorted(reason.failed, key=lambda one: one.owner):
+        names = {name for name, _ in failed.values}
+        if names and names <= told:
+            continue
+        told |= names
+        whose = "the job requires" if failed.owner == "job" else "the site's pilots require"
+        values = " and ".join(f"{name} is {value}" for name, value in failed.values)
+        words.append(f"{whose} {failed.text}" + (f", and {values}" if values else ""))
     return words
 
 

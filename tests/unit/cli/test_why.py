@@ -63,7 +63,7 @@ def test_the_impossible_job_names_the_requirement_and_both_values_for_each_site(
     text = desk.run("why", "ap1#12.0").stdout
     for site in ("alpha", "beta"):
         line = next(line for line in text.splitlines() if line.strip().startswith(f"{site}: "))
-        assert "job's TARGET.Memory >= RequestMemory (Memory 7872, RequestMemory 88231)" in line
+        assert "requires TARGET.Memory >= RequestMemory, and Memory is 7872 and RequestMemory is 88231" in line
     assert "No configured site can ever run this job as it is." in text
     told = desk.json("why", "ap1#12.0")
     assert told["runs_nowhere"]
