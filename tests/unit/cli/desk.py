@@ -6,7 +6,10 @@ Job and slot ads are real ClassAds, so that verdicts come from real matching.
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
+import tempfile
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,7 +32,7 @@ from tests.simulation.world import INSTANCE, SimWorld
 CONFIG = """
 [instance]
 name = "{instance}"
-state_dir = "{directory}"
+state_dir = "{state_dir}"
 database = "sqlite:///{directory}/ledger.db"
 
 [pool]
@@ -174,6 +177,13 @@ class Desk:
 def make_desk(directory: Any, *, max_pending: int = 5) -> Desk:
     """A desk in an empty directory; no cycle has run."""
     path = directory / "aerotow.toml"
-    path.write_text(CONFIG.format(instance=INSTANCE, directory=directory, sha256="0" * 64, max_pending=max_pending))
+    # A socket's name has to be short, and pytest's directories are not.
+    state_dir = tempfile.mkdtemp(prefix="desk")
+    atexit.register(shutil.rmtree, state_dir, ignore_errors=True)
+    path.write_text(
+        CONFIG.format(
+            instance=INSTANCE, directory=directory, state_dir=state_dir, sha256="0" * 64, max_pending=max_pending
+        )
+    )
     world = DeskWorld(directory=directory, config=load_config(path))
     return Desk(world=world, app=App(config_path=path, clock=world.clock))
