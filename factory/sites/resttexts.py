@@ -205,10 +205,11 @@ def parse_submit(pilot_id: PilotId, reply: Reply) -> SubmitOutcome:
         if 300 <= reply.status < 400 or reply.status in _NEVER_TAKEN:
             return NotSent(pilot_id=pilot_id, reason=said.reason)
         return Uncertain(pilot_id=pilot_id, reason=said.reason)
+    job_id = _number(said.data.get("job_id"))
+    if job_id:
+        # 22.05 gives the job's id beside an error that only says that it cannot start now (measured: 2015, 2068).
+        return Submitted(pilot_id=pilot_id, batch_id=str(job_id))
     if not said.errors and said.status == 200:
-        job_id = _number(said.data.get("job_id"))
-        if job_id:
-            return Submitted(pilot_id=pilot_id, batch_id=str(job_id))
         return Uncertain(pilot_id=pilot_id, reason="slurmrestd: it names no job id for the submission")
     if said.has(NO_CONTACT):
         return NotSent(pilot_id=pilot_id, reason=trouble(said))

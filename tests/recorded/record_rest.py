@@ -110,6 +110,7 @@ def record_refusals(to: RestRecorder) -> None:
     """What a submission may be answered."""
     path = restversions.submit_path(to.dialect)
     to.record("submit-accepted", "POST", path, to.submission(20, "true"))
+    to.record("submit-waits", "POST", path, to.submission(26, "true", time_limit=43200))
     to.record("submit-bad-partition", "POST", path, to.submission(21, "true", partition="nosuch"))
     to.record("submit-bad-account", "POST", path, to.submission(22, "true", account="nosuch"))
     to.record("submit-bad-qos", "POST", path, to.submission(23, "true", qos="nosuch"))

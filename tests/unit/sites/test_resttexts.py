@@ -188,6 +188,18 @@ def test_what_became_of_a_submission(version: str, case: str, kind: type, word: 
     assert word in getattr(outcome, "reason", "")
 
 
+def test_a_job_that_has_an_id_was_made_whatever_stands_beside_it() -> None:
+    """
+    22.05 for a job that cannot start now: HTTP 200, an error and the id. Taken for a refusal, each is a pilot more.
+
+    Turned red by: a look at ``errors`` before ``job_id`` in parse_submit.
+    """
+    errors = [{"error_code": 2015, "error": "Requested partition configuration not available now"}]
+    body = json.dumps({"errors": errors, "job_id": 34, "step_id": "BATCH", "job_submit_user_msg": ""}).encode()
+    reply = Reply(status=200, content_type="application/json", location="", body=body)
+    assert Submitted(pilot_id="p", batch_id="34") == resttexts.parse_submit("p", reply)
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("case", ["one", "unknown", "ended"])
 def test_a_cancel_of_what_is_gone_is_no_problem(version: str, case: str) -> None:
