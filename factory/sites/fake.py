@@ -28,6 +28,7 @@ from factory.sites.contract import (
 )
 from factory.sites.texts import Unreadable
 from glidein.model import BatchRecord, BatchState, EndReport, PilotId
+from glidein.siterules import NO_RULES, SiteRules
 
 RAW_STATE = {
     BatchState.CANCELLED: "CANCELLED by 2001",
@@ -115,6 +116,8 @@ class FakeSite:
     reports: dict[PilotId, EndReport] = field(default_factory=dict)
     unreadable: set[PilotId] = field(default_factory=set)
     bundle_there: bool = False
+    rules: SiteRules = NO_RULES
+    """What the site's own admin has written."""
     counts: Counts = field(default_factory=Counts)
     before_answer: Callable[[], None] = lambda: None
     """Called when effects are done and the answer is not given yet: to move the clock, to block, or to crash."""
@@ -143,6 +146,7 @@ class FakeSite:
             reports=tuple(sorted(self.reports[name] for name in names & self.reports.keys() - self.unreadable)),
             unreadable_reports=tuple(sorted(names & self.unreadable)),
             spools=tuple(sorted(self.spools)),
+            rules=self.rules,
         )
 
     def prepare(self) -> str:

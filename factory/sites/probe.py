@@ -7,6 +7,7 @@ For people who write a site's description, and for checking one (:mod:`factory.s
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,11 @@ PROBE_TIMEOUT_S = 60.0
 SUGGESTED_CORES_MAX = 8
 SUGGESTED_WALLTIME = timedelta(hours=12)
 _UNLIMITED = ("UNLIMITED", "INFINITE", "NONE")
+
+
+def clock_words(span: timedelta) -> str:
+    """A time limit as Slurm shows it, without a zero of days."""
+    return format_walltime(span).removeprefix("0-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -99,6 +105,9 @@ def parse_probe(answer: Answer, *, clock_offset_s: float) -> Probe | NoProbe:
         section = answer.section("partitions")
         why = texts.essence(section.stderr, status=section.status) if section else "no answer"
         return NoProbe(reason=f"scontrol show partition: {why}")
+    partitions = _partitions(shown, _text(answer.section("nodes")) or "")
+    if not partitions:
+        return NoProbe(reason="scontrol shows no partition that this user may see")
     settings = dict(re.findall(r"^(\w+)\s*=\s*(.*)$", _text(answer.section("settings")) or "", re.MULTILINE))
     accounts = _text(answer.section("associations"))
     test = answer.section("test")
@@ -108,7 +117,7 @@ def parse_probe(answer: Answer, *, clock_offset_s: float) -> Probe | NoProbe:
         version=version[0] if version else "",
         cluster=settings.get("ClusterName", "").strip(),
         clock_offset_s=clock_offset_s,
-        partitions=_partitions(shown, _text(answer.section("nodes")) or ""),
+        partitions=partitions,
         associations=None if accounts is None else tuple(_associations(accounts)),
         enforces_accounts="associations" in settings.get("AccountingStorageEnforce", ""),
         test_problem=None if test is None else _test_problem(test),
@@ -138,16 +147,17 @@ def site_file(probe: Probe, *, name: str, login: str | None, now_s: float) -> st
         lines.append("#   (the site does not say; ask its admins)")
     lines += [
         f"[sites.{name}]",
-        *([f'login       = "{login}"'] if login else []),
-        f'account     = "{accounts[0] if accounts else "ASK"}"',
-        f'partition   = "{partition.name}"',
+        *([f"login       = {json.dumps(login)}"] if login else []),
+        f"account     = {json.dumps(accounts[0] if accounts else 'ASK')}",
+        f"partition   = {json.dumps(partition.name)}",
         f"cores       = {cores}",
         f'memory      = "{max(memory_mib, 1)} MiB"',
-        f'walltime    = "{format_walltime(walltime)}"',
+        f'walltime    = "{clock_words(walltime)}"',
         "max_pilots  = 2      # raise it once pilots are seen to work",
         "max_pending = 1",
     ]
-    return "\n".join(lines) + "\n"
+    # The site's own words stand in it: none may begin a line of its own.
+    return "".join("".join(filter(str.isprintable, line)) + "\n" for line in lines)
 
 
 def _text(section: Section | None) -> str | None:
@@ -226,7 +236,7 @@ def _associations(text: str) -> list[Association]:
 
 
 def _partition_words(one: Partition) -> str:
-    limit = "no time limit" if one.max_walltime is None else f"up to {format_walltime(one.max_walltime)}"
+    limit = "no time limit" if one.max_walltime is None else f"up to {clock_words(one.max_walltime)}"
     gres = f", {', '.join(one.gres)}" if one.gres else ""
     allowed = f", only accounts {', '.join(one.allow_accounts)}" if one.allow_accounts else ""
     default = " (default)" if one.is_default else ""
