@@ -126,6 +126,8 @@ def bed() -> Bed:
     if os.geteuid() != 0 and not Path("/var/run/docker.sock").exists():
         pytest.skip("the test-bed needs root, or a Docker that this user may use")
     federation.up(lambda text: print(f"  {text}", file=sys.stderr))
+    # A demo's factory would supply the tests' jobs with pilots of its own.
+    tower.stop_factory()
     return Bed(sites={row.name: SiteHandle(row=row) for row in model.SITES})
 
 
