@@ -29,6 +29,24 @@ VOS = {"dp001": ("astro",), "dp002": ("astro", "bio"), "Bio01": ("bio",)}
 SHELLS = [shell for shell in (["dash"], ["bash", "--posix"], ["busybox", "sh"]) if shutil.which(shell[0])]
 
 
+GARBAGE = [
+    ("deny project dp001", "cut short"),
+    ("deny project dp001\r\n", "line 1 has a character"),
+    ("# caf\xe9\n", "line 1 has a character"),
+    ("\n\x00\n", "line 2 has a character"),
+    ("deny dp001\n", "line 1 is no rule: 'deny dp001'"),
+    ("deny group dp001\n", "line 1"),
+    ("deny project dp001,dp002\n", "line 1"),
+    ("deny project dp001 dp002\n", "line 1"),
+    ("cap max_pilots many\n", "line 1"),
+    ("cap max_jobs 3\n", "line 1"),
+    ("[deny]\n", "line 1"),
+    (f"deny user {'a' * 65}\n", "line 1"),
+    ("#" * RULES_MAX_BYTES + "\n", "longer than"),
+]
+"""Files that say nothing, each with a word of the reason."""
+
+
 def read(text: str) -> SiteRules:
     return parse_site_rules(text.encode("latin-1"), file=FILE)
 
@@ -59,24 +77,7 @@ def test_a_file_without_rules_allows_everything() -> None:
         assert "" == read(text).denies(user="x", project="", vos=())
 
 
-@pytest.mark.parametrize(
-    ("text", "word"),
-    [
-        ("deny project dp001", "cut short"),
-        ("deny project dp001\r\n", "line 1 has a character"),
-        ("# caf\xe9\n", "line 1 has a character"),
-        ("\n\x00\n", "line 2 has a character"),
-        ("deny dp001\n", "line 1 is no rule: 'deny dp001'"),
-        ("deny group dp001\n", "line 1"),
-        ("deny project dp001,dp002\n", "line 1"),
-        ("deny project dp001 dp002\n", "line 1"),
-        ("cap max_pilots many\n", "line 1"),
-        ("cap max_jobs 3\n", "line 1"),
-        ("[deny]\n", "line 1"),
-        (f"deny user {'a' * 65}\n", "line 1"),
-        ("#" * RULES_MAX_BYTES + "\n", "longer than"),
-    ],
-)
+@pytest.mark.parametrize(("text", "word"), GARBAGE)
 def test_garbage_closes_the_site_and_names_the_line(text: str, word: str) -> None:
     # Mutation: parse_site_rules skips a line that it does not know.
     rules = read(text)
@@ -178,11 +179,20 @@ def _sorted(value: str) -> str:
     return '"' + ",".join(sorted(set(filter(None, value.strip('"').split(","))))) + '"'
 
 
-# Mutations: drop the check of the last byte, of strange bytes, or of the number of words in policy.sh.
+# Mutation: drop the check of the last byte in policy.sh.
 @settings(max_examples=120, deadline=None)
 @given(raw=files, n=st.integers(0, len(SHELLS) - 1))
 def test_pilots_and_factory_read_the_same(raw: bytes, n: int) -> None:
     assert published_rules(parse_site_rules(raw, file=FILE), VOS) == by_script(SHELLS[n], raw)
+
+
+# Mutations: drop the check of strange bytes, or of the number of words in policy.sh.
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0])
+def test_garbage_closes_the_pilot_too(shell: list[str]) -> None:
+    for text, _ in GARBAGE:
+        assert {"GlideinPaused": "true", "GlideinDenied": '""', "GlideinAllowed": '""'} == by_script(
+            shell, text.encode("latin-1")
+        ), text
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0])
