@@ -90,9 +90,11 @@ start_slurmd() {
 }
 
 # It refuses to run as root or as Slurm's own user. Plain HTTP inside this host only; stunnel4 speaks TLS for it.
+# setpriv becomes it; runuser would stay as its parent, stop with it, and leave it a zombie.
 start_slurmrestd() {
-    setsid runuser -u restd -- sh -c 'SLURMRESTD_SECURITY=disable_unshare_sysv,disable_unshare_files SLURM_JWT=daemon \
-        exec slurmrestd -a rest_auth/jwt 127.0.0.1:6820' </dev/null >>/var/log/testbed-slurmrestd.log 2>&1 &
+    SLURMRESTD_SECURITY=disable_unshare_sysv,disable_unshare_files SLURM_JWT=daemon \
+        setsid setpriv --reuid=restd --regid=restd --clear-groups slurmrestd -a rest_auth/jwt 127.0.0.1:6820 \
+        </dev/null >>/var/log/testbed-slurmrestd.log 2>&1 &
     wait_until 20 curl -s -o /dev/null http://127.0.0.1:6820/ || die "slurmrestd does not answer"
 }
 

@@ -73,6 +73,7 @@ def final_of(sight: SiteSeen, pilot_id: str) -> BatchRecord | None:
 
 
 def test_a_submitted_pilot_is_live_under_its_name_and_id(bench: Bench) -> None:
+    """Turned red by: the job's name left out of the submission, or its id taken from another line of the answer."""
     wanted = request(bench, "stays")
     (outcome,) = submit(bench, wanted)
     assert isinstance(outcome, Submitted)
@@ -94,6 +95,7 @@ def test_a_submitted_pilot_is_live_under_its_name_and_id(bench: Bench) -> None:
 
 
 def test_outcomes_come_in_the_order_of_the_requests(bench: Bench) -> None:
+    """Turned red by: outcomes sorted by name."""
     wanted = tuple(request(bench, "fails") for _ in range(3))
     outcomes = submit(bench, *reversed(wanted))
     assert [one.pilot_id for one in reversed(wanted)] == [outcome.pilot_id for outcome in outcomes]
@@ -101,6 +103,7 @@ def test_outcomes_come_in_the_order_of_the_requests(bench: Bench) -> None:
 
 
 def test_a_refusal_carries_the_words_of_the_scheduler_and_leaves_no_job(bench: Bench) -> None:
+    """Turned red by: Uncertain in the place of Refused."""
     wanted = request(bench, "stays", offer=bench.refused_offer())
     (outcome,) = submit(bench, wanted)
     assert isinstance(outcome, Refused)
@@ -112,6 +115,7 @@ def test_a_refusal_carries_the_words_of_the_scheduler_and_leaves_no_job(bench: B
 
 
 def test_a_pilot_that_failed_has_a_final_record_with_its_exit_code(bench: Bench) -> None:
+    """Turned red by: the exit code of v0.0.38's accounting believed, or wait(2)'s number not taken apart."""
     (outcome,) = submit(bench, request(bench, "fails"))
     bench.settle()
     sight = eventually(bench, known(bench, outcome), lambda sight: final_of(sight, outcome.pilot_id) is not None)
@@ -124,6 +128,7 @@ def test_a_pilot_that_failed_has_a_final_record_with_its_exit_code(bench: Bench)
 
 
 def test_an_ended_pilot_is_found_by_its_name_when_its_id_was_never_learnt(bench: Bench) -> None:
+    """Turned red by: accounting asked for ids only."""
     (outcome,) = submit(bench, request(bench, "fails"))
     assert isinstance(outcome, Submitted)
     bench.settle()
@@ -135,6 +140,7 @@ def test_an_ended_pilot_is_found_by_its_name_when_its_id_was_never_learnt(bench:
 
 
 def test_a_cancel_takes_a_waiting_pilot_and_leaves_a_running_one(bench: Bench) -> None:
+    """Turned red by: a cancel without the state PENDING, or without the name where there is no id."""
     running = request(bench, "stays")
     (runs,) = submit(bench, running)
     eventually(
@@ -171,6 +177,7 @@ def test_a_cancel_takes_a_waiting_pilot_and_leaves_a_running_one(bench: Bench) -
 
 
 def test_cancelling_what_has_ended_is_no_problem(bench: Bench) -> None:
+    """Turned red by: an ended job taken for a failure of the cancel."""
     (outcome,) = submit(bench, request(bench, "fails"))
     bench.settle()
     eventually(bench, known(bench, outcome), lambda sight: final_of(sight, outcome.pilot_id) is not None)
@@ -178,6 +185,7 @@ def test_cancelling_what_has_ended_is_no_problem(bench: Bench) -> None:
 
 
 def test_nothing_is_submitted_after_the_deadline(bench: Bench) -> None:
+    """Turned red by: no look at the clock before a submission."""
     wanted = request(bench, "stays")
     (outcome,) = bench.site.submit((wanted,), deadline_s=bench.now_s() + 1)
     assert isinstance(outcome, NotSent)
@@ -188,6 +196,7 @@ def test_nothing_is_submitted_after_the_deadline(bench: Bench) -> None:
 
 
 def test_a_pilot_of_another_instance_is_none_of_ours(bench: Bench) -> None:
+    """Turned red by: every job of the account taken for ours."""
     wanted = request(bench, "stays")
     (outcome,) = submit(bench, wanted)
     other = bench.sibling("contractb")
@@ -198,6 +207,7 @@ def test_a_pilot_of_another_instance_is_none_of_ours(bench: Bench) -> None:
 
 
 def test_an_end_report_is_read_and_a_spoilt_one_is_named(bench: Bench) -> None:
+    """Turned red by: a report that does not parse left out."""
     good, bad = request(bench, "reports"), request(bench, "babbles")
     outcomes = submit(bench, good, bad)
     bench.settle()
@@ -209,6 +219,7 @@ def test_an_end_report_is_read_and_a_spoilt_one_is_named(bench: Bench) -> None:
 
 
 def test_a_forgotten_pilot_leaves_no_spool_directory(bench: Bench) -> None:
+    """Turned red by: forget without effect, or on all directories."""
     first, second = request(bench, "fails"), request(bench, "fails")
     outcomes = submit(bench, first, second)
     bench.settle()
@@ -220,5 +231,6 @@ def test_a_forgotten_pilot_leaves_no_spool_directory(bench: Bench) -> None:
 
 
 def test_the_bundle_is_put_once(bench: Bench) -> None:
+    """Turned red by: the sha256 at the site compared with another one after the upload."""
     assert bench.site.prepare() == ""
     assert bench.site.prepare() == ""

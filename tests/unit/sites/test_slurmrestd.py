@@ -227,7 +227,7 @@ def heads_never_end(bench: Bench) -> None:
 
 def says_nothing(bench: Bench) -> None:
     def answer(asked: Asked) -> Iterator[bytes]:
-        time.sleep(5)
+        time.sleep(15)
         yield b""
 
     impatient(bench)
@@ -297,7 +297,7 @@ def test_a_fault_has_a_reason_and_a_remedy_and_changes_nothing(bench: Bench, fau
     assert cancelled.sent == ()
     assert remedy in cancelled.problem
     assert bench.server.asked_to_change() == []
-    assert time.monotonic() - began_s < 6
+    assert time.monotonic() - began_s < 12
 
 
 def only_at_submission(answer):
@@ -338,7 +338,7 @@ def test_a_submission_that_gets_no_answer_in_time_is_uncertain(bench: Bench) -> 
     began_s = time.monotonic()
     outcome = bench.submit(patience_s=5)
     assert isinstance(outcome, Uncertain), outcome
-    assert time.monotonic() - began_s < 6
+    assert time.monotonic() - began_s < 12
 
 
 @pytest.mark.parametrize(
