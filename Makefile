@@ -3,14 +3,14 @@ SHELL := /bin/sh
 PY := .venv/bin/python
 STAMP := .cache/setup.stamp
 
-.PHONY: help setup demo demo-down test test-fast test-long chaos lint record lock testbed testbed-down
+.PHONY: help setup demo demo-down test test-fast test-long lint record lock testbed testbed-down
 
 help:
 	@echo "make demo       bring up a federation in containers and run a real mixed load through it"
 	@echo "make demo-down  remove what the demo made"
 	@echo "make test       set up, lint, and run the whole suite on the real test-bed"
 	@echo "make test-fast  unit tests, properties and simulation only"
-	@echo "make test-long  the full form of the system tests (hours of kill -9 and waiting)"
+	@echo "make test-long  the full form of the system tests (kill -9 at random, ten minutes of counting)"
 	@echo "make record     record the outputs of the real Slurm and HTCondor anew"
 	@echo "make lock       pin the dependencies anew"
 
