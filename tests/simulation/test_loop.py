@@ -53,13 +53,28 @@ def test_one_idle_job_makes_one_pilot(world: SimWorld) -> None:
 @pytest.mark.parametrize("point", CRASH_POINTS)
 @pytest.mark.parametrize("visit", [1, 2, 3])
 def test_killed_at_every_point_nothing_is_lost_or_doubled(world: SimWorld, point: str, visit: int) -> None:
-    # Mutation: write intents after submit_intents (factory/cycle.py), and names are adopted but pilots doubled.
+    # Mutation: never give up an intent that was not sent (past_deadline in glidein/phase.py): its jobs wait for ever.
     world.submit_jobs(12)
     world.crash_at, world.crash_after = point, visit
     world.run_until("it was killed", lambda: not world.crash_at)
     run_to_the_end(world)
     # Twelve jobs of one core in pilots of four cores need three pilots; a kill may cost what it lost, no more.
     assert len(world.pilots()) <= 3
+
+
+def test_killed_while_submissions_are_on_their_way_asks_for_nothing_twice(world: SimWorld) -> None:
+    # Mutation: commit after submit_intents (factory/cycle.py). Nothing is at the site yet when the next factory looks,
+    # so only the intents in the ledger keep it from asking again.
+    world.submit_patience_s = 120
+    world.submit_jobs(12)
+    for site in world.sites.values():
+        site.faults = Faults(lose_reply=True, effect_delay_s=100)
+    world.crash_at = "submitted"
+    world.run_until("it was killed", lambda: not world.crash_at)
+    for site in world.sites.values():
+        site.faults = Faults()
+    run_to_the_end(world)
+    assert 3 == len(world.pilots())
 
 
 def test_a_lost_answer_does_not_make_a_second_pilot(world: SimWorld) -> None:

@@ -55,6 +55,7 @@ class Job:
     pilot_id: str | None = None
     done: bool = False
     starts: int = 0
+    submit_patience_s: int = 20
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,6 +83,7 @@ class SimWorld:
     random: Random = field(init=False)
     removed: set[str] = field(default_factory=set)
     starts: int = 0
+    submit_patience_s: int = 20
     lease: Lease = field(init=False)
 
     def __post_init__(self) -> None:
@@ -124,7 +126,7 @@ class SimWorld:
             clock=self.clock,
             nonce=lambda: self.random.getrandbits(16),
             crash=self._crash,
-            submit_patience_s=20,
+            submit_patience_s=self.submit_patience_s,
             journal_keep=5,
         )
 

@@ -135,7 +135,7 @@ def test_a_pilot_that_nothing_needs_any_more_is_cancelled_while_it_waits(alpha_f
 
 @pytest.mark.timeout(900)
 def test_killed_at_every_named_point_no_pilot_is_lost_or_doubled(fleet: Fleet) -> None:
-    # Mutation: settle before the site is asked, or forget UNCERTAIN pilots (glidein/phase.py), and names appear twice.
+    # Mutation: never give up an intent that was not sent (past_deadline in glidein/phase.py): its jobs wait for ever.
     clusters: dict[int, int] = {}
     for point in CRASH_POINTS:
         clusters[submit_jobs(fleet, 3, seconds=5)] = 3
