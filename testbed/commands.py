@@ -14,6 +14,7 @@ from rich.table import Table
 
 from config.units import format_span
 from testbed import bed, containers, images, model
+from testbed import site as sites
 from testbed.engine import docker_command, ensure_engine
 from testbed.errors import TestbedError
 
@@ -108,12 +109,10 @@ def image() -> None:
 @testbed.command()
 @click.argument("site", type=click.Choice([row.name for row in model.SITES]))
 @click.argument("action", type=click.Choice(["stop", "start", "kill", "freeze", "continue"]))
-@click.argument("daemon", type=click.Choice(["slurmctld", "slurmdbd", "munged", "sshd", "slurmd", "mariadbd"]))
+@click.argument("daemon", type=click.Choice(["slurmd", *sites.LOGIN_DAEMONS]))
 @click.option("--node", help="Compute host, for slurmd; default is the site's first.")
 def fault(site: str, action: str, daemon: str, node: str | None) -> None:
     """Do something to a daemon of SITE, to see what the factory makes of it; `up` mends it."""
-    from testbed import site as sites
-
     match action:
         case "start":
             sites.start_daemon(site, daemon, node=node)
