@@ -126,3 +126,20 @@ def test_a_key_that_the_collector_does_not_know_is_found_by_the_canary() -> None
     containers.execute(FACTORY, ["rm", f"{secrets}/keys.d/pilot-beta"], user=model.FACTORY_USER)
     _, findings = check(fleet)
     assert "aerotow token key pilot-beta" in findings["key"]["remedy"]
+
+
+def test_a_clock_ten_minutes_off_is_found() -> None:
+    fleet = new_fleet(sites=(BETA,))
+    login = model.host_named("login.beta")
+    # Containers share the machine's clock, so what tells the time there is made to lie.
+    lie = b'#!/bin/sh\nexec /usr/bin/date -d "+600 seconds" "$@"\n'
+    containers.write_file(login, "/usr/local/bin/date", lie, mode=0o755)
+    try:
+        code, findings = check(fleet)
+    finally:
+        containers.execute(login, ["rm", "/usr/local/bin/date"], user="root")
+    assert 1 == code
+    assert "the clock of the login host is +" in findings["clock"]["text"]
+    assert "NTP" in findings["clock"]["remedy"]
+    # Deadlines are the site's own, so the check's job ran all the same.
+    assert "good" == findings["network"]["verdict"]
