@@ -510,3 +510,38 @@ def test_the_number_of_requests_does_not_grow_with_the_pilots(bench: Bench) -> N
         assert site.cancel(known).problem == ""
         counts.append(site.api.calls - before)
     assert counts[0] == counts[1]
+
+
+def test_a_pilot_that_started_under_an_old_cancel_is_counted(bench: Bench) -> None:
+    """
+    v0.0.38 cancels whatever the job does by then: one of two had started between our look and our cancel.
+
+    Turned red by: no look after the cancels, or counting those that never had a node.
+    """
+    cancelled: set[str] = set()
+
+    def job(number: int) -> dict[str, object]:
+        hit = str(number) in cancelled
+        return {
+            "job_id": number,
+            "name": f"tow-alpha-00000001-{number}",
+            "user_name": "pilot",
+            "job_state": "CANCELLED" if hit else "PENDING",
+            "nodes": "n1" if hit and number == 1 else "",
+        }
+
+    def answer(asked: Asked) -> Iterator[bytes]:
+        if "v0.0.38" not in asked.path:
+            return http(b"Unable find requested URL.", status=404, kind="text/plain")
+        if asked.method == "DELETE":
+            cancelled.add(asked.path.rpartition("/")[2])
+            return http({"errors": []})
+        return http({"jobs": [job(1), job(2)], "errors": []})
+
+    bench.server.answer = answer
+    site = bench.site
+    known = tuple(KnownPilot(pilot_id=f"tow-alpha-00000001-{n}", batch_id=str(n), intended_s=1) for n in (1, 2))
+    outcome = site.cancel(known)
+    assert ("", tuple(pilot.pilot_id for pilot in known)) == (outcome.problem, outcome.sent)
+    assert {"1", "2"} == cancelled
+    assert site.raced == 1
