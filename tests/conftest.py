@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import os
 
+from hypothesis import settings
+
+# A busy machine is no failure. CI repeats the same examples, so that what fails there fails again for whoever looks.
+settings.register_profile("suite", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)
+settings.load_profile("suite")
+
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
 
 # Before testbed.model is imported, which reads these once. The first half uses the test-bed that people use too.
