@@ -545,3 +545,19 @@ def test_a_pilot_that_started_under_an_old_cancel_is_counted(bench: Bench) -> No
     assert ("", tuple(pilot.pilot_id for pilot in known)) == (outcome.problem, outcome.sent)
     assert {"1", "2"} == cancelled
     assert site.raced == 1
+
+
+def test_the_controller_itself_is_asked_to_leave_started_pilots_alone(bench: Bench) -> None:
+    """Turned red by: a cancel without ``job_state``, or one request for each pilot."""
+    jobs = [
+        {"job_id": n, "name": f"tow-alpha-00000001-{n}", "user_name": "pilot", "job_state": [state]}
+        for n, state in ((1, "PENDING"), (2, "RUNNING"), (3, "PENDING"))
+    ]
+    bench.server.answer = lambda asked: (
+        http({"jobs": jobs, "errors": []}) if asked.path.endswith("/jobs") else good(asked)
+    )
+    known = tuple(KnownPilot(pilot_id=f"tow-alpha-00000001-{n}", batch_id=str(n), intended_s=1) for n in (1, 2, 3))
+    assert bench.site.cancel(known).problem == ""
+    (asked,) = bench.server.asked_to_change()
+    assert f"/slurm/{VERSION}/jobs/" == asked.path
+    assert {"jobs": ["1", "3"], "job_state": ["PENDING"], "user_name": "pilot"} == json.loads(asked.body)
