@@ -39,10 +39,10 @@ lint: setup
 	.venv/bin/lint-imports --no-cache
 
 test: setup lint
-	$(PY) -m pytest -m "not long" -n 2 --dist loadfile
+	$(PY) -m pytest -m "not long" -n 2 --dist loadfile --basetemp=$$(mktemp -d /tmp/atw.XXXXXX)
 
 test-fast: setup
-	$(PY) -m pytest -m "not system and not long" -n 2 --dist loadfile
+	$(PY) -m pytest -m "not system and not long" -n 2 --dist loadfile --basetemp=$$(mktemp -d /tmp/atw.XXXXXX)
 
 test-long: setup
 	$(PY) -m pytest -m long
