@@ -130,7 +130,9 @@ def render_ap(pool: PoolSpec, ap: str) -> str:
         *_SIGTERM_LINES,
     ]
     if pool.fast:
-        lines += ["", "SCHEDD_MIN_INTERVAL = 1", "SCHEDD_INTERVAL = 2"]
+        # 25.14.1, seen: schedd and negotiator then authenticate to each other at the same moment, each waits for the
+        # other, and for minutes neither matches nor takes a submission. A negotiation a second needs no reminder.
+        lines += ["", "SCHEDD_MIN_INTERVAL = 1", "SCHEDD_INTERVAL = 2", "SCHEDD_SEND_RESCHEDULE = False"]
     return "\n".join(lines) + "\n"
 
 
