@@ -205,14 +205,15 @@ def wait_for_usage(batches: tuple[load.SubmittedBatch, ...]) -> None:
 def what_next(batches: tuple[load.SubmittedBatch, ...], say: Say) -> None:
     """Commands to type next; the federation stays up."""
     impossible = next(one for one in batches if not one.batch.runs)
+    ap, login = (model.host_named(name).container for name in ("ap1", "login.alpha"))
     enter = f"docker exec -it -u {model.FACTORY_USER} {_FACTORY.container}"
     say("\nThe federation stays up. Try:")
     for command in (
         f"{enter} aerotow status",
         f"{enter} aerotow sites",
         f"{enter} aerotow why {impossible.batch.ap}#{impossible.cluster}.0",
-        "docker exec -it -u alice -w /home/alice aerotow-ap1 bash     # and then condor_submit, condor_q",
-        "docker exec -it aerotow-login.alpha sacct -X -u pilot        # the same pilots in the site's own books",
-        "make demo-down                                               # removes it all",
+        f"docker exec -it -u alice -w /home/alice {ap} bash   # and then condor_submit, condor_q",
+        f"docker exec -it {login} sacct -X -u pilot           # the same pilots in the site's own books",
+        "make demo-down                                       # removes it all",
     ):
         say(f"   {command}")
