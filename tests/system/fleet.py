@@ -27,11 +27,15 @@ FAST = {
 }
 
 
+PATIENCE = 3
+"""How much longer than on a quiet machine anything may take; it costs nothing where all is well."""
+
+
 def wait_until(what: str, check: Callable[[], bool], *, timeout_s: float = 120, pause_s: float = 1) -> None:
-    """Poll until the check is true; an AssertionError names what did not come."""
-    end = time.monotonic() + timeout_s
+    """Poll until the check is true; an AssertionError names what did not come. ``timeout_s`` is for a quiet machine."""
+    end = time.monotonic() + timeout_s * PATIENCE
     while not check():
-        assert time.monotonic() < end, f"after {timeout_s:.0f} s still not: {what}"
+        assert time.monotonic() < end, f"after {timeout_s * PATIENCE:.0f} s still not: {what}"
         time.sleep(pause_s)
 
 
@@ -141,6 +145,15 @@ class Fleet:
     def wait_empty(self, *, timeout_s: float = 180) -> None:
         """Wait until no pilot pends or runs at any site."""
         wait_until("no pilot is left at any site", lambda: not self.squeue(), timeout_s=timeout_s, pause_s=2)
+
+    def wait_ended(self, *, timeout_s: float = 180) -> None:
+        """Wait until no pilot is left at any site and the ledger, which hears of it later, has every pilot's end."""
+        self.wait_empty(timeout_s=timeout_s)
+        wait_until(
+            "the ledger has every pilot's end",
+            lambda: all(pilot["phase"] == "ended" for pilot in self.ask("pilots", "--all")),
+            timeout_s=120,
+        )
 
 
 def new_fleet(

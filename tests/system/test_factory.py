@@ -57,12 +57,7 @@ def run_to_the_end(fleet: Fleet, clusters: dict[int, int], *, timeout_s: float =
     """Wait for all jobs, then for the pilots to leave by themselves, and look into everybody's books."""
     wait_until("all jobs are done", lambda: jobs_left(*clusters) == 0, timeout_s=timeout_s, pause_s=2)
     assert_all_done(clusters)
-    fleet.wait_empty()
-    wait_until(
-        "the ledger has every pilot's end",
-        lambda: all(pilot["phase"] == "ended" for pilot in fleet.ask("pilots", "--all")),
-        timeout_s=120,
-    )
+    fleet.wait_ended()
     fleet.assert_no_pilot_doubled()
     fleet.assert_no_pilot_lost()
 

@@ -12,7 +12,7 @@ from testbed import containers, model, tower
 from tests.system.fleet import FACTORY, Fleet, new_fleet, on_login, submit_jobs, wait_until
 from tests.system.test_factory import ALPHA, BETA, GAMMA, clean_up, run_to_the_end
 
-pytestmark = [pytest.mark.system, pytest.mark.usefixtures("bed"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("bed"), pytest.mark.timeout(900)]
 
 BREAKER = '\n[breaker]\nfailures = 3\nbackoff = "10 min"\n'
 
@@ -64,7 +64,7 @@ def test_pilots_that_never_join_leave_and_open_the_breaker(fleets: list[Fleet]) 
     fleet.start()
     submit_jobs(fleet, 40)
     wait_until("the breaker is open", lambda: breaker_mode(fleet, "beta") == "open", timeout_s=180)
-    fleet.wait_empty(timeout_s=120)
+    fleet.wait_ended(timeout_s=120)
     ended = fleet.ask("pilots", "--all")
     assert {"not_joined"} == {pilot["end_reason"] for pilot in ended}
     assert {21} == {pilot["batch"]["exit_code"] for pilot in ended if pilot["batch"] and pilot["batch"]["exit_code"]}

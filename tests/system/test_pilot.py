@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
-import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -18,6 +17,7 @@ from glidein.model import EXIT_CODES, EndReason, EndReport, Lifetimes, Offer, Sh
 from glidein.script import BundleRef, SiteFacts, pilot_script_text, spool_dir, spool_files
 from testbed import model, tower
 from testbed.errors import CommandFailed
+from tests.system.fleet import wait_until
 
 HOME = PurePosixPath("/home/pilot")
 INSTANCE = "hand"
@@ -26,13 +26,6 @@ AP, USER = "ap1", "alice"
 SITES = [row.name for row in model.SITES]
 SLEEPER = "#!/bin/sh\necho begun >&2\ni=0\nwhile [ $i -lt {seconds} ]; do sleep 1; i=$((i + 1)); done\necho finished\n"
 """No signal handler, and children that have none either."""
-
-
-def wait_until(what: str, check: Callable[[], bool], *, timeout_s: float = 90, pause_s: float = 1) -> None:
-    end = time.monotonic() + timeout_s
-    while not check():
-        assert time.monotonic() < end, f"after {timeout_s:.0f} s still not: {what}"
-        time.sleep(pause_s)
 
 
 @dataclass
@@ -231,17 +224,24 @@ def test_pilot_that_cannot_work_says_why_and_leaves_nothing(hand: Hand, change: 
 def test_no_secret_of_a_pilot_can_be_seen_at_the_site(hand: Hand) -> None:
     token = hand.mint("alpha").strip()
     secret = token.rpartition(".")[2]
-    hand.bed.run("n1.alpha", ["sh", "-c", f"setsid env PLANTED={secret} sleep 20 >/dev/null 2>&1 &"])
+    # Planted where the pilot's must not be: the look below finds it, so it would find the pilot's too.
+    planted = f"PLANTED={secret} setsid sleep 900 >/dev/null 2>&1 & echo $!"
+    planted_pid = hand.bed.run("n1.alpha", ["sh", "-s"], stdin=planted.encode()).strip()
     pilot_id = hand.pilot("alpha", token=token + "\n")
     _, job_id = hand.placed[pilot_id]
-    wait_until("the pilot is in the pool", lambda: hand.slots(pilot_id) != [], timeout_s=30)
+    wait_until("the pilot is in the pool", lambda: hand.slots(pilot_id) != [])
     seen = hand.bed.sites["alpha"].sh(f"scontrol show job {job_id}; scontrol write batch_script {job_id} -")
-    look = f"cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -c {shlex.quote(secret)}"
+    # The pattern comes by a file, or the look would find itself.
+    look = (
+        "umask 077; cat >/root/pattern; cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null"
+        " | tr '\\0' '\\n' | grep -cFf /root/pattern; rm /root/pattern"
+    )
     found = {
-        node: hand.bed.attempt(f"{node}.alpha", ["sh", "-c", look]).stdout.decode().strip() for node in ("n1", "n2")
+        node: hand.bed.attempt(f"{node}.alpha", ["sh", "-c", look], stdin=secret.encode()).stdout.decode().strip()
+        for node in ("n1", "n2")
     }
-    # The planted one is found: in sleep's environment (and in that of the sh that looks for it, on each node).
-    assert int(found["n1"]) > int(found["n2"])
+    hand.bed.run("n1.alpha", ["kill", planted_pid])
+    assert {"n1": "1", "n2": "0"} == found
     assert secret not in seen
     for node in ("n1", "n2"):
         modes = hand.bed.attempt(f"{node}.alpha", ["sh", "-c", "stat -c %a /tmp/atw.*/tokens.d/* /tmp/atw.*"])

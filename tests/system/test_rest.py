@@ -85,11 +85,6 @@ def test_jobs_run_at_all_three_sites_through_slurmrestd(rest_fleet: tuple[Fleet,
     put_token(directory, "beta")
     wait_until("the job is done", lambda: jobs_left(late) == 0, timeout_s=120, pause_s=2)
 
-    fleet.wait_empty()
-    wait_until(
-        "the ledger has every pilot's end",
-        lambda: all(pilot["phase"] == "ended" for pilot in fleet.ask("pilots", "--all")),
-        timeout_s=120,
-    )
+    fleet.wait_ended()
     fleet.assert_no_pilot_doubled()
     fleet.assert_no_pilot_lost()

@@ -53,7 +53,7 @@ def verdict(fleet: Fleet, cluster: int) -> list[tuple[str, str, str]]:
     return [(one["code"], one["owner"], one["text"]) for site in told for one in site["reasons"]]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_denied_project_gets_no_pilot_and_no_match_with_the_factory_stopped(fleet: Fleet) -> None:
     # Mutations: plan._place without `closed`; start_expression without rules_expression.
     rules("deny project dp002  # until its bill is paid\n")
@@ -84,7 +84,7 @@ def test_a_denied_project_gets_no_pilot_and_no_match_with_the_factory_stopped(fl
     assert 1 == len(fleet.sacct())
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_pause_cap_and_garbage_are_the_sites_own_word(fleet: Fleet) -> None:
     rules("pause power work until Tuesday\n")
     fleet.start()
