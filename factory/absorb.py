@@ -111,9 +111,9 @@ def fits(vacancy: Vacancy, bucket: Bucket, lifetimes: Lifetimes) -> int:
 def matches(bucket: Bucket, slot_keys: Sequence[str], table: MatchTable) -> bool:
     """Whether job and slot accept each other; a pair that nothing was evaluated for does not."""
     for key in slot_keys:
-        match = table.matches.get((bucket.key, key))
+        match = table.matches_key(bucket.key, key)
         if match is not None:
-            return match.matches
+            return match
     return False
 
 

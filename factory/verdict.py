@@ -59,11 +59,13 @@ def _verdict(placed: Placed, site: SiteRoom, table: MatchTable, policy: Policy) 
 def _misfits(bucket: Bucket, site: SitePolicy, table: MatchTable, lifetimes: Lifetimes) -> tuple[Reason, ...]:
     """Why no pilot of the site can run the bucket's jobs, at any time."""
     reasons = []
-    match = table.matches.get((bucket.key, f"offer:{site.name}"))
-    if match is None:
+    offer = f"offer:{site.name}"
+    fits = table.matches_key(bucket.key, offer)
+    if fits is None:
         text = f"the job was not compared with a pilot of site {site.name}"
         reasons.append(Reason(code="requirements", text=text))
-    elif not match.matches:
+    elif not fits:
+        match = table.get(bucket.key, offer)
         clauses = "; ".join(map(_clause_words, match.failed)) or "the match failed as a whole"
         owner = "job" if all(failed.owner == "job" for failed in match.failed) else "site"
         text = f"the job and a pilot of site {site.name} do not accept each other: {clauses}"

@@ -27,6 +27,7 @@ from overlay.model import (
     SlotsSeen,
     SlotsUnseen,
 )
+from tests.tables import pairs_of, table_of
 
 T = TypeVar("T")
 NOW_S = 1_800_000_000
@@ -239,7 +240,7 @@ def tables(draw: st.DrawFn, observation: Observation) -> MatchTable:
         for bucket in demand.buckets
         for key in keys
     }
-    return MatchTable(matches=found)
+    return table_of(found)
 
 
 def shuffled(world: World, random: Random) -> World:
@@ -262,7 +263,7 @@ def shuffled(world: World, random: Random) -> World:
             outcomes=mixed(tuple(replace(site, outcomes=mixed(site.outcomes)) for site in seen.outcomes)),
             stops=mixed(seen.stops),
         ),
-        table=MatchTable(matches=dict(mixed(tuple(world.table.matches.items())))),
+        table=table_of(dict(mixed(tuple(pairs_of(world.table).items())))),
         policy=replace(world.policy, sites=mixed(world.policy.sites)),
     )
 
@@ -347,8 +348,8 @@ def crowded_world(seed: int) -> World:
             demands=demand_of,
             pilots=found,
         ),
-        table=MatchTable(
-            matches={(b.key, key): rng.choice((YES, YES, NO)) for d in demand_of for b in d.buckets for key in keys}
+        table=table_of(
+            {(b.key, key): rng.choice((YES, YES, NO)) for d in demand_of for b in d.buckets for key in keys}
         ),
         policy=Policy(
             sites=sites,

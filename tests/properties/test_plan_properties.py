@@ -21,7 +21,8 @@ from factory.plan import decide, plan
 from factory.sites.contract import FinalSeen, SiteSeen, SiteUnseen
 from factory.verdict import verdicts, verdicts_of
 from glidein.model import Offer, PilotPhase, Shape
-from overlay.model import Bucket, DemandAtLeast, DemandSeen, DemandUnseen, MatchTable, SlotsSeen, SlotsUnseen
+from overlay.model import Bucket, DemandAtLeast, DemandSeen, DemandUnseen, SlotsSeen, SlotsUnseen
+from tests.tables import pairs_of, table_of
 
 settings.register_profile("planner", max_examples=150, deadline=None)
 settings.load_profile("planner")
@@ -107,10 +108,10 @@ def test_adding_a_site_that_cannot_be_used_changes_nothing(world: World, why: st
             if why == "stopped"
             else seen.stops,
         ),
-        table=MatchTable(
-            matches={
-                **world.table.matches,
-                **{(bucket, "offer:aaron"): match for bucket, _ in world.table.matches},
+        table=table_of(
+            {
+                **pairs_of(world.table),
+                **{(bucket, "offer:aaron"): match for bucket, _ in pairs_of(world.table)},
             }
         ),
         policy=replace(
@@ -133,7 +134,7 @@ def test_one_idle_job_asks_for_at_most_one_pilot(world: World, cores: int) -> No
     seen = replace(world.observation, demands=demands)
     slots = seen.slots.slots if isinstance(seen.slots, SlotsSeen) else ()
     keys = [f"offer:{s.name}" for s in world.policy.sites] + [f"pilot:{s.pilot_id}" for s in slots]
-    table = MatchTable(matches={(bucket.key, key): YES for key in keys})
+    table = table_of({(bucket.key, key): YES for key in keys})
     decided = plan(seen, table, world.policy)
     assert len(decided.order) <= 1
 
@@ -219,7 +220,7 @@ def test_a_verdict_that_grants_less_than_wanted_says_why(world: World) -> None:
 # Mutation: absorb.absorb does not look at matches ("if not answers[keys]" gone).
 @given(worlds())
 def test_no_pilot_is_given_jobs_that_it_does_not_match(world: World) -> None:
-    nothing = MatchTable(matches=dict.fromkeys(world.table.matches, NO))
+    nothing = table_of(dict.fromkeys(pairs_of(world.table), NO))
     decision = decide(world.observation, nothing, world.policy)
     assert () == decision.plan.submits
     assert all(placed.absorbed == () for placed in decision.placed.values())

@@ -33,6 +33,7 @@ from overlay.model import (
     SlotsSeen,
     SlotsUnseen,
 )
+from tests.tables import table_of
 
 INSTANCE = "sim"
 CYCLE_S = 30
@@ -179,7 +180,7 @@ class SimWorld:
         keys = [f"offer:{site.name}" for site in policy.sites]
         if isinstance(observation.slots, SlotsSeen):
             keys += [f"pilot:{slot.pilot_id}" for slot in observation.slots.slots]
-        return MatchTable(matches={("ap1/one", key): Match(matches=True) for key in keys})
+        return table_of({("ap1/one", key): Match(matches=True) for key in keys})
 
     # The world.
 

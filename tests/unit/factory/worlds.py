@@ -10,6 +10,7 @@ from factory.model import BreakerPolicy, Observation, Outcome, Policy, SiteOutco
 from factory.sites.contract import FinalSeen, FinalUnseen, SiteSeen
 from glidein.model import BatchRecord, BatchState, EndReason, EndReport, Lifetimes, Offer, PilotPhase, Shape
 from overlay.model import Bucket, Demand, DemandSeen, Match, MatchTable, Slot, Slots, SlotsSeen
+from tests.tables import table_of
 
 NOW_S = 1_800_000_000
 OLD_CYCLE = "6b49d100abcd"
@@ -134,7 +135,7 @@ def table(observed: Observation, **no: Match) -> MatchTable:
         keys += [f"pilot:{found.pilot_id}" for found in observed.slots.slots]
     buckets = [b for d in observed.demands for b in getattr(d, "buckets", ())]
     yes = Match(matches=True)
-    return MatchTable(matches={(b.key, key): no.get(key.removeprefix("offer:"), yes) for b in buckets for key in keys})
+    return table_of({(b.key, key): no.get(key.removeprefix("offer:"), yes) for b in buckets for key in keys})
 
 
 def batch(site: str, n: int, state: BatchState, **more: object) -> BatchRecord:
