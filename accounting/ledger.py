@@ -17,7 +17,7 @@ from accounting.engine import reading, writing
 from accounting.errors import LeaseHeld, LeaseLost, PilotExists, PilotUnknown
 from accounting.journal import JournalEntry, JournalSpan
 from accounting.model import CancelIntent, CycleRecord, Lease, PilotRecord, SiteStop
-from accounting.orm import LeaseRow, PilotEventRow, PilotRow, RememberedSiteRow, StopRow
+from accounting.orm import LeaseRow, PilotEventRow, PilotRow, RememberedSiteRow, SiteWordRow, StopRow
 from accounting.pilots import (
     ENDED,
     REFUTABLE,
@@ -290,6 +290,20 @@ class Ledger:
             if row is not None:
                 session.delete(row)
             return row is not None
+
+    def say_resume(self, site: str, *, by: str, now_s: float) -> None:
+        """An operator wants the site looked at now, and what is seen there believed."""
+        with writing(self._engine) as session:
+            row = session.get(SiteWordRow, site)
+            if row is None:
+                row = SiteWordRow(site=site)
+                session.add(row)
+            row.at_s, row.said_by = now_s, by
+
+    def resume_words(self) -> dict[str, float]:
+        """When an operator last said so, by site; epoch seconds."""
+        with reading(self._engine) as session:
+            return {row.site: row.at_s for row in session.scalars(select(SiteWordRow))}
 
     def stops(self) -> tuple[SiteStop, ...]:
         """Stopped sites, by name."""

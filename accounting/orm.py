@@ -131,6 +131,16 @@ class StopRow(Base):
     reason: Mapped[str]
 
 
+class SiteWordRow(Base):
+    """An operator's word to look at a site now, and to believe what is seen."""
+
+    __tablename__ = "site_words"
+
+    site: Mapped[str] = mapped_column(primary_key=True)
+    at_s: Mapped[float]
+    said_by: Mapped[str]
+
+
 class RememberedSiteRow(Base):
     """The last connection settings of a site, so that it can be watched after it left the configuration."""
 

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
-from config.model import AccessPoint, Breaker, Bundle, Config, Factory, Instance, Limits, Pool, Site, Vo
+from config.model import AccessPoint, Breaker, Bundle, Config, Factory, Instance, Limits, Pool, Site, Vanishing, Vo
 from config.units import parse_memory_mib
 
 _WIDTH = 110
@@ -25,6 +25,7 @@ _TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("limits", Limits),
     ("factory", Factory),
     ("breaker", Breaker),
+    ("vanishing", Vanishing),
     ("sites.alpha", Site),
 )
 """Tables of the file in the order in which an operator fills them in; names below a dictionary are examples."""
@@ -96,7 +97,7 @@ def _toml(value: Any, field: FieldInfo) -> str:
     match value:
         case bool():
             return "true" if value else "false"
-        case int():
+        case int() | float():
             return str(value)
         case timedelta():
             return f'"{_span(value)}"'

@@ -138,6 +138,16 @@ class Breaker(_Strict):
     backoff_max: Span = Field(timedelta(hours=4), description="longest pause")
 
 
+class Vanishing(_Strict):
+    """When a site's answer without our pilots is not believed at once: nothing is done there until it is confirmed."""
+
+    share: float = Field(0.5, gt=0, le=1, description="part of a site's living pilots that must be missing in one look")
+    at_least: int = Field(4, ge=1, description="fewer missing pilots than these are followed one by one")
+    looks: int = Field(
+        3, ge=1, description="looks in a row that must say the same; 'aerotow resume SITE' confirms at once"
+    )
+
+
 class Site(_Strict):
     """One site: where its Slurm is, whom to charge, and the pilot that it gets."""
 
@@ -215,6 +225,7 @@ class Config(_Strict):
     limits: Limits = Limits()
     factory: Factory = Factory()
     breaker: Breaker = Breaker()
+    vanishing: Vanishing = Vanishing()
     sites: dict[Name, Site] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from factory.act import Render, cancel_waiting, forget_ended, prepare_sites, sub
 from factory.breaker import outcomes_of
 from factory.crash import Crash
 from factory.model import Observation, Plan, Policy, Reconciled
-from factory.observe import Looker, Pool, Sights
+from factory.observe import Care, Looker, Pool, Sights
 from factory.plan import plan as make_plan
 from factory.reconcile import reconcile
 from factory.sites.contract import (
@@ -123,6 +123,7 @@ def look(world: World, ledger: Ledger, looker: Looker) -> Sights:
         aps=world.aps,
         pilots=(*ledger.open_pilots(world.instance), *ledger.unaccounted(world.instance, limit=UNACCOUNTED_MAX)),
         clock=world.clock,
+        care=Care(vanish=world.policy.vanish, words=ledger.resume_words()),
     )
 
 

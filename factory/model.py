@@ -81,6 +81,18 @@ class BreakerPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class VanishPolicy:
+    """When an answer without our pilots is not believed at once."""
+
+    share: float = 0.5
+    """Of the pilots that lived at the site at the last look."""
+    at_least: int = 4
+    """Fewer than these may vanish at once and are followed one by one."""
+    looks: int = 3
+    """So many looks in a row that say the same are believed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class SlotFacts:
     """What every slot of a pilot says of itself, wherever it runs."""
 
@@ -109,6 +121,7 @@ class Policy:
     slot_facts: SlotFacts = SlotFacts()
     project_vos: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Each project in small letters with its virtual organisations, sorted."""
+    vanish: VanishPolicy = VanishPolicy()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

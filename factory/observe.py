@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import structlog
 
 from accounting.model import PilotRecord
+from factory.model import VanishPolicy
 from factory.sites.contract import KnownPilot, Site, SiteSight, SiteUnseen
+from factory.vanishing import Doubts
 from overlay.model import Demand, DemandUnseen, Slots, SlotsUnseen
 
 log = structlog.get_logger()
@@ -44,6 +46,15 @@ class Sights:
     demands: tuple[Demand, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Care:
+    """How carefully the sites are asked and believed."""
+
+    vanish: VanishPolicy
+    words: Mapping[str, float] = field(default_factory=dict)
+    """When an operator last said to look at a site now and to believe it; epoch seconds."""
+
+
 class Looker:
     """
     Keeps one thread per site, so that a site that hangs past its own deadline holds up nobody else.
@@ -55,6 +66,7 @@ class Looker:
         self._patience_s = patience_s
         self._threads = ThreadPoolExecutor(max_workers=64, thread_name_prefix="look")
         self._under_way: dict[str, Future[SiteSight]] = {}
+        self._doubts = Doubts()
 
     def look(
         self,
@@ -64,6 +76,7 @@ class Looker:
         aps: tuple[str, ...],
         pilots: tuple[PilotRecord, ...],
         clock: Callable[[], float],
+        care: Care,
     ) -> Sights:
         """Ask all sites and the collector side by side, then all access points side by side."""
         slots_answer = self._threads.submit(pool.slots, now_s=clock())
@@ -72,7 +85,9 @@ class Looker:
                 self._under_way[name] = self._threads.submit(site.look, known_at(name, pilots), now_s=clock())
         wait({self._under_way[name] for name in sites}, timeout=self._patience_s)
         wait({slots_answer}, timeout=self._patience_s)
-        sights = tuple(self._sight(name, clock()) for name in sorted(sites))
+        sights = self._doubts.examine(
+            (self._sight(name, clock()) for name in sorted(sites)), pilots, care.vanish, words=care.words
+        )
         slots = _answer(slots_answer, lambda why: SlotsUnseen(taken_s=clock(), reason=why))
         demand_answers = {ap: self._threads.submit(pool.demand, ap, now_s=clock()) for ap in sorted(aps)}
         wait(demand_answers.values(), timeout=self._patience_s)

@@ -6,7 +6,7 @@ import json
 
 from config.model import Config
 from config.model import Site as SiteConfig
-from factory.model import BreakerPolicy, Policy, SitePolicy, SlotFacts
+from factory.model import BreakerPolicy, Policy, SitePolicy, SlotFacts, VanishPolicy
 from glidein.model import Lifetimes, Offer, Shape
 
 
@@ -27,6 +27,9 @@ def policy_of(config: Config) -> Policy:
         ads_max_age_s=_seconds(config.pool.ads_max_age.total_seconds()),
         slot_facts=SlotFacts(trust_domain=config.pool.trust_domain),
         project_vos=tuple(sorted((project.lower(), vos) for project, vos in vo_map_of(config).items())),
+        vanish=VanishPolicy(
+            share=config.vanishing.share, at_least=config.vanishing.at_least, looks=config.vanishing.looks
+        ),
     )
 
 

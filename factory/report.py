@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from accounting.model import Lease, PilotRecord, SiteStop
 from factory.caps import is_pending
 from factory.model import BreakerState, Observation, Plan, Policy
-from factory.sites.contract import SiteSeen, SiteUnseen
+from factory.sites.contract import Cause, SiteSeen, SiteUnseen
 from glidein.model import EndReason, PilotPhase
 from glidein.siterules import SiteRules
 from overlay.model import DemandAtLeast, DemandSeen, DemandUnseen, SlotsSeen, SlotsUnseen
@@ -39,6 +39,10 @@ class Sighting:
     unseen_since_s: float | None
     """Start of the unbroken row of cycles that did not see it; when ``seen_s`` is None it may be older."""
     reason: str
+    cause: Cause | None = None
+    """Why a site is not seen, by meaning; None for what is seen, and for all that is no site."""
+    next_look_s: int | None = None
+    """It is not asked before then; None: in the next cycle."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +158,7 @@ def sightings(history: Iterable[Recorded]) -> dict[Subject, Sighting]:
     """
     found: dict[Subject, Sighting] = {}
     open_ends: dict[Subject, Sighting] = {}
+    why: dict[Subject, SiteUnseen] = {}
     for number, recorded in enumerate(history):
         looks = _looks(recorded.observation)
         if number == 0:
@@ -179,9 +184,14 @@ def sightings(history: Iterable[Recorded]) -> dict[Subject, Sighting]:
                         unseen_since_s=sighting.unseen_since_s,
                         reason=sighting.reason,
                     )
+        if number == 0:
+            why = {("site", site.site): site for site in recorded.observation.sites if isinstance(site, SiteUnseen)}
         if not open_ends:
             break
-    return found | open_ends
+    told = found | open_ends
+    for subject, site in why.items():
+        told[subject] = replace(told[subject], cause=site.cause, next_look_s=site.next_look_s)
+    return told
 
 
 def _looks(observation: Observation) -> dict[Subject, tuple[Sight, str]]:

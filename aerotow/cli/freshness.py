@@ -52,6 +52,8 @@ def sight_words(sighting: Sighting, now_s: float) -> str:
         case "unseen":
             since = clock_time(sighting.unseen_since_s, now_s)
             length = ago(sighting.unseen_since_s, now_s)
+            if sighting.cause == "vanished":
+                return f"frozen since {since} ({length})"
             if sighting.seen_s is None:
                 return f"unseen since {since} or longer ({length})"
             return f"unseen since {since} ({length})"
@@ -76,4 +78,26 @@ def sighting_json(sighting: Sighting) -> dict[str, object]:
         "since_s": None if sighting.unseen_since_s is None else int(sighting.unseen_since_s),
         "seen_s": None if sighting.seen_s is None else int(sighting.seen_s),
         "reason": sighting.reason,
+        "cause": sighting.cause,
+        "next_look_s": sighting.next_look_s,
     }
+
+
+def sight_remedy(sighting: Sighting, *, site: str, now_s: float) -> str:
+    """When a site that is not seen is asked again, and what helps meanwhile; empty where nothing is to be said."""
+    remedy = {
+        "unreachable": "see that the login host answers and its scheduler runs",
+        "overloaded": "the site's scheduler is asked too much by all its users together; it is asked less often by us",
+        "quota": "make room in the account's home directory",
+        "garbled": "run a command at the site by hand and look at what it prints",
+        "refused": "look at the account, its key and its token",
+        "limit": f"raise sites.{site}.max_calls_per_minute, or make factory.cycle longer",
+        "late": "it has one caller at a time; wait, or see what hangs at the site",
+        "vanished": "nothing is submitted, cancelled or closed there; if it is true, confirm it",
+    }.get(sighting.cause or "", "")
+    if sighting.cause == "vanished":
+        return f"{remedy} with 'aerotow resume {site}'"
+    if sighting.next_look_s is not None and sighting.next_look_s > now_s:
+        again = f"next look at {clock_time(sighting.next_look_s, now_s)}, or at once with 'aerotow resume {site}'"
+        return f"{remedy}; {again}" if remedy else again
+    return remedy

@@ -8,7 +8,7 @@ import click
 
 from accounting.model import PilotRecord, PilotUsageRow
 from aerotow.cli.app import App, pass_app
-from aerotow.cli.freshness import freshness_json, picture_of, sight_words, warn_when_old
+from aerotow.cli.freshness import freshness_json, picture_of, sight_remedy, sight_words, warn_when_old
 from aerotow.cli.show import clock_time, json_option, percent, print_json, say, span, table
 from aerotow.cli.status import breaker_words, site_json
 from factory.report import SiteStatus, end_reasons, last_refusal
@@ -92,6 +92,7 @@ def _notes(site: SiteStatus, recent: list[PilotRecord], now_s: float) -> list[st
         notes.append("has left the configuration; it is watched until its pilots have ended")
     if site.sighting.sight == "unseen":
         notes.append(f"{sight_words(site.sighting, now_s)}: {site.sighting.reason}")
+        notes += [remedy] if (remedy := sight_remedy(site.sighting, site=site.site, now_s=now_s)) else []
     if site.stop is not None:
         notes.append(
             f"stopped by {site.stop.by} at {clock_time(site.stop.since_s, now_s)}: {site.stop.reason}; "

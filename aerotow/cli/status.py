@@ -8,7 +8,7 @@ import click
 
 from accounting.model import StreamState
 from aerotow.cli.app import App, pass_app
-from aerotow.cli.freshness import age_line, freshness_json, picture_of, sight_words, sighting_json
+from aerotow.cli.freshness import age_line, freshness_json, picture_of, sight_remedy, sight_words, sighting_json
 from aerotow.cli.show import ago, clock_time, json_option, plain, print_json, say, table
 from factory.model import BreakerState
 from factory.picture import Picture
@@ -124,6 +124,7 @@ def _notes(site: SiteStatus, now_s: float) -> list[str]:
         seen = site.sighting.seen_s
         last = f"last seen {clock_time(seen, now_s)}" if seen is not None else "not seen in any recorded cycle"
         notes.append(f"{sight_words(site.sighting, now_s)}, {last}: {site.sighting.reason}")
+        notes += [remedy] if (remedy := sight_remedy(site.sighting, site=site.site, now_s=now_s)) else []
     if site.stop is not None:
         notes.append(
             f"stopped by {site.stop.by} at {clock_time(site.stop.since_s, now_s)}: {site.stop.reason}; "

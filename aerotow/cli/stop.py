@@ -43,12 +43,18 @@ def stop(app: App, site: str, reason: str) -> None:
 @click.argument("site")
 @pass_app
 def resume(app: App, site: str) -> None:
-    """Let SITE have pilots again."""
+    """
+    Let SITE have pilots again, look at it now, and believe what is seen.
+
+    Ends a stop; a site that failed and is asked less often is asked in the next cycle; an answer in which most of its
+    pilots are missing, which froze it, is taken for true.
+    """
     stops = {one.site: one for one in app.ledger.stops()}
     known(site, {*_sites(app), *stops}, what="site", where=str(app.config_path))
     was = stops.get(site)
+    app.ledger.say_resume(site, by=_who(), now_s=app.now_s())
     if not app.ledger.resume_site(site) or was is None:
-        say(f"{site}: was not stopped; nothing to do")
+        say(f"{site}: was not stopped; it is looked at in the next cycle, and what is seen there is believed")
         return
     say(
         f"{site}: resumed (stopped by {was.by} since {clock_time(was.since_s, app.now_s())}: {was.reason}); "

@@ -59,6 +59,20 @@ class SiteSeen:
     kind: Literal["seen"] = "seen"
 
 
+Cause = Literal[
+    "unreachable",  # no way to the host, or to its scheduler
+    "overloaded",  # the scheduler itself says that it is asked too much, or answers too slowly
+    "quota",  # no room in the account's directory
+    "garbled",  # an answer that is none of what we asked for
+    "refused",  # somebody is there and does not let us in
+    "limit",  # not asked: the site's calls per minute are used up
+    "late",  # our last call has not come back
+    "vanished",  # an answer, but too many pilots are missing in it to be believed at once
+    "unknown",
+]
+"""Why a site is not seen, by meaning: what the remedy and the patience depend on."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteUnseen:
     """The site gave no believable answer; nothing may be submitted, cancelled or closed there."""
@@ -66,6 +80,9 @@ class SiteUnseen:
     site: str
     taken_s: float
     reason: str
+    cause: Cause = "unknown"
+    next_look_s: int | None = None
+    """It is not asked before then; None: in the next cycle."""
     kind: Literal["unseen"] = "unseen"
 
 

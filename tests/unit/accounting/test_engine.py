@@ -71,7 +71,7 @@ def test_several_that_open_an_empty_database_at_once_migrate_it_once(url: str) -
     assert [(opener.communicate()[1], opener.returncode) for opener in openers] == [(b"", 0)] * 3
     for engine in engines:
         with engine.connect() as connection:
-            assert connection.execute(text("SELECT version_num FROM alembic_version")).all() == [("0001",)]
+            assert connection.execute(text("SELECT version_num FROM alembic_version")).all() == [("0002",)]
         engine.dispose()
 
 

@@ -42,7 +42,7 @@ def test_stop_and_resume(desk: Desk) -> None:
     assert set() == {pilot.offer.site for pilot in desk.world.ledger.open_pilots(INSTANCE)} - {"beta"}
     assert "alpha: resumed" in desk.run("resume", "alpha").stdout
     assert () == desk.world.ledger.stops()
-    assert "was not stopped; nothing to do" in desk.run("resume", "alpha").stdout
+    assert "was not stopped; it is looked at in the next cycle" in desk.run("resume", "alpha").stdout
 
 
 def test_stop_wants_a_known_site_and_a_reason(desk: Desk) -> None:
