@@ -14,6 +14,7 @@ from config.errors import ConfigError
 from factory.errors import FactoryError
 from glidein.errors import GlideinError
 from overlay.errors import OverlayError
+from simulation.errors import SimulationError
 from tokens.errors import TokenError
 
 DONE = 0
@@ -42,6 +43,8 @@ def failures_for_people() -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
+        raise Failure(str(error), exit_code=USAGE) from error
+    except SimulationError as error:
         raise Failure(str(error), exit_code=USAGE) from error
     except (LedgerError, FactoryError, GlideinError, OverlayError, TokenError) as error:
         raise Failure(str(error)) from error

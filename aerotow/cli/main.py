@@ -19,6 +19,7 @@ from aerotow.cli.pilots import pilot, pilots
 from aerotow.cli.plan import plan
 from aerotow.cli.pool import pool
 from aerotow.cli.run import run
+from aerotow.cli.simulate import group as simulate
 from aerotow.cli.site import site
 from aerotow.cli.sites import sites
 from aerotow.cli.status import status
@@ -118,5 +119,22 @@ def main(ctx: click.Context, config_path: Path) -> None:
         ctx.obj = App(config_path=config_path)
 
 
-for _command in (bundle, config, pilot, pilots, plan, pool, resume, run, site, sites, status, stop, token, usage, why):
+for _command in (
+    bundle,
+    config,
+    pilot,
+    pilots,
+    plan,
+    pool,
+    resume,
+    run,
+    simulate,
+    site,
+    sites,
+    status,
+    stop,
+    token,
+    usage,
+    why,
+):
     main.add_command(_command)

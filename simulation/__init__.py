@@ -1,0 +1,1 @@
+"""A modelled world for the real decisions: traces, sites with queues, a pool, policies, and a report."""
