@@ -242,6 +242,8 @@ def commit(
         keep=world.journal_keep,
         lease=lease,
     )
+    if intents:
+        log.info("plan.committed", cycle=decided.cycle, pilots=[pilot.pilot_id for pilot in intents])
 
 
 def settle_submissions(ledger: Ledger, outcomes: tuple[SubmitOutcome, ...], *, now_s: float) -> None:

@@ -2,184 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 
 import pytest
 
-from factory.sites.texts import parse_report
-from glidein.epconfig import PoolFacts
-from glidein.model import EXIT_CODES, EndReason, EndReport, Lifetimes, Offer, Shape
-from glidein.script import BundleRef, SiteFacts, pilot_script_text, spool_dir, spool_files
-from testbed import model, tower
-from testbed.errors import CommandFailed
+from glidein.model import EXIT_CODES, EndReason
+from tests.system.conftest import Bed
 from tests.system.fleet import wait_until
-
-HOME = PurePosixPath("/home/pilot")
-INSTANCE = "hand"
-BUNDLE = HOME / "hand-bundle.tar.gz"
-AP, USER = "ap1", "alice"
-SITES = [row.name for row in model.SITES]
-SLEEPER = "#!/bin/sh\necho begun >&2\ni=0\nwhile [ $i -lt {seconds} ]; do sleep 1; i=$((i + 1)); done\necho finished\n"
-"""No signal handler, and children that have none either."""
-
-
-@dataclass
-class Hand:
-    """Puts pilots at sites and jobs at an access point, and takes back what is left of them."""
-
-    bed: object
-    bundle_sha256: str
-    cycle: str = field(default_factory=lambda: secrets.token_hex(4))
-    placed: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Pilot id to site and Slurm job id."""
-    clusters: list[int] = field(default_factory=list)
-
-    def pilot(
-        self,
-        site: str,
-        *,
-        cores: int = 1,
-        walltime_s: int = 600,
-        idle_s: int = 300,
-        join_s: int = 60,
-        sha256: str | None = None,
-        token_of: str | None = None,
-        token: str | None = None,
-        scratch_dir: str = "/tmp",
-        disk_mib: int = 512,
-    ) -> str:
-        row = self.bed.sites[site].row
-        pilot_id = f"{INSTANCE}-{site}-{self.cycle}-{len(self.placed)}"
-        offer = Offer(
-            site=site,
-            shape=Shape(cores=cores, memory_mib=512 * cores + 256, disk_mib=disk_mib, walltime_s=walltime_s),
-            account=row.account,
-            partition=row.partition,
-        )
-        files = spool_files(
-            pilot_id=pilot_id,
-            offer=offer,
-            pool=PoolFacts(collector="cm.pool:9618", trust_domain=model.TRUST_DOMAIN),
-            lifetimes=Lifetimes(join_timeout_s=join_s, idle_timeout_s=idle_s, default_job_runtime_s=60),
-            bundle=BundleRef(path=BUNDLE, sha256=sha256 or self.bundle_sha256),
-            site=SiteFacts(scratch_dir=scratch_dir),
-        )
-        spool = spool_dir(home=HOME, instance=INSTANCE, pilot_id=pilot_id)
-        login = f"login.{site}"
-        self.bed.run(login, ["mkdir", "-p", "-m", "700", str(spool)], user=model.PILOT_USER)
-        for file in files:
-            self.bed.write(login, str(spool / file.name), file.text, mode=file.mode, owner="pilot:pilot")
-        self.bed.write(login, str(spool / "pilot.sh"), pilot_script_text(), mode=0o700, owner="pilot:pilot")
-        secret = token if token is not None else self.mint(token_of or site)
-        self.bed.write(login, str(spool / "token"), secret, mode=0o600, owner="pilot:pilot")
-        options = (
-            f"--parsable --no-requeue -J {pilot_id} -p {row.partition} -A {row.account} -N 1 -n 1 -c {cores} "
-            f"--mem={offer.shape.memory_mib} -t {-(-walltime_s // 60)} -o {spool}/slurm.out -e {spool}/slurm.out"
-        )
-        job_id = self.bed.sites[site].sh(f"umask 077; sbatch {options} {spool}/pilot.sh {spool}").strip()
-        self.placed[pilot_id] = (site, job_id.partition(";")[0])
-        return pilot_id
-
-    def mint(self, site: str) -> str:
-        scopes = ["-authz", "ADVERTISE_STARTD", "-authz", "ADVERTISE_MASTER"]
-        return self.bed.run(
-            "cm", ["condor_token_create", "-key", f"pilot-{site}", "-identity", f"pilot-{site}@pool", *scopes]
-        )
-
-    def spooled(self, pilot_id: str, name: str) -> str | None:
-        site, _ = self.placed[pilot_id]
-        spool = spool_dir(home=HOME, instance=INSTANCE, pilot_id=pilot_id)
-        raw = self.bed.read(f"login.{site}", str(spool / name))
-        return None if raw is None else raw.decode()
-
-    def report(self, pilot_id: str) -> EndReport:
-        text = self.spooled(pilot_id, "end.json")
-        assert text is not None, self.spooled(pilot_id, "slurm.out")
-        found = parse_report(pilot_id, text)
-        assert isinstance(found, EndReport), found
-        return found
-
-    def slurm(self, pilot_id: str) -> tuple[str, str]:
-        """State and exit code, in sacct's words."""
-        site, job_id = self.placed[pilot_id]
-        line = self.bed.sites[site].sh(f"sacct -X -D -n -P -j {job_id},{job_id} -o State,ExitCode").splitlines()
-        state, code = line[0].split("|") if line else ("", "")
-        return state.split(" ")[0], code.partition(":")[0]
-
-    def ended(self, pilot_id: str) -> bool:
-        """Whether a queue that answered no longer has it; a queue that does not answer says nothing."""
-        site, job_id = self.placed[pilot_id]
-        try:
-            queue = self.bed.sites[site].sh("squeue -h -u pilot -t PD,R,CG -o %A")
-        except CommandFailed:
-            return False
-        return job_id not in queue.split()
-
-    def slots(self, pilot_id: str) -> list[str]:
-        query = f"condor_status -constraint 'GlideinPilotId == \"{pilot_id}\"' -af Name"
-        return self.bed.as_user(AP, USER, query).split()
-
-    def submit(self, script: str, *, count: int = 1, only: str | None = None, extra: str = "") -> int:
-        name = f"hand-{secrets.token_hex(3)}"
-        where = f'GlideinPilotId == "{only}"' if only else f'regexp("^{INSTANCE}-.*-{self.cycle}-", GlideinPilotId)'
-        text = (
-            f"executable = {name}.sh\noutput = {name}.$(Process).out\nerror = {name}.$(Process).err\nlog = {name}.log\n"
-            "should_transfer_files = yes\nrequest_cpus = 1\nrequest_memory = 128\nrequest_disk = 10M\n"
-            f"requirements = {where}\n{extra}\nqueue {count}\n"
-        )
-        owner = f"{USER}:{USER}"
-        self.bed.write(AP, f"/home/{USER}/{name}.sh", script, mode=0o755, owner=owner)
-        self.bed.write(AP, f"/home/{USER}/{name}.sub", text, owner=owner)
-        cluster = int(self.bed.as_user(AP, USER, f"condor_submit -terse {name}.sub").split(".")[0])
-        self.clusters.append(cluster)
-        return cluster
-
-    def jobs(self, cluster: int) -> list[dict]:
-        names = "ProcId,JobStatus,NumJobStarts,ExitBySignal,ExitCode,ExitSignal,MachineAttrGlideinPilotId0,VacateReason"
-        command = f"condor_q -json {cluster} -attributes {names}; condor_history -json {cluster} -attributes {names}"
-        rows = []
-        for part in self.bed.as_user(AP, USER, command).replace("]\n[", "]\0[").split("\0"):
-            rows += json.loads(part) if part.strip() else []
-        return sorted(rows, key=lambda row: row["ProcId"])
-
-    def statuses(self, cluster: int) -> list[int]:
-        return [row["JobStatus"] for row in self.jobs(cluster)]
-
-    def cancel(self, pilot_id: str) -> None:
-        site, job_id = self.placed[pilot_id]
-        self.bed.sites[site].sh(f"scancel {job_id}")
-
-    def scratch_left(self, pilot_ids: list[str]) -> list[str]:
-        """Scratch directories of these pilots on any node of their sites."""
-        found = []
-        for site in {self.placed[pilot_id][0] for pilot_id in pilot_ids}:
-            look = f"grep -lE '{'|'.join(pilot_ids)}' /tmp/atw.*/condor_config 2>/dev/null || true"
-            for node in self.bed.sites[site].row.nodes:
-                found += self.bed.run(f"{node}.{site}", ["sh", "-c", look]).split()
-        return found
+from tests.system.hand import SITES, SLEEPER, Hand, new_hand, take_back
 
 
 @pytest.fixture
-def hand(bed) -> Iterator[Hand]:
-    content = bed.read("factory", tower.BUNDLE_FILE)
-    assert content is not None
-    sha256 = bed.run("factory", ["sha256sum", tower.BUNDLE_FILE]).split()[0]
-    for site in SITES:
-        there = bed.attempt(f"login.{site}", ["sha256sum", str(BUNDLE)]).stdout.decode()
-        if sha256 not in there:
-            bed.write(f"login.{site}", str(BUNDLE), content, owner="pilot:pilot")
-    made = Hand(bed=bed, bundle_sha256=sha256)
+def hand(bed: Bed) -> Iterator[Hand]:
+    made = new_hand(bed)
     yield made
-    for cluster in made.clusters:
-        bed.attempt(AP, ["condor_rm", str(cluster)], user=USER)
-    for pilot_id in made.placed:
-        if not made.ended(pilot_id):
-            made.cancel(pilot_id)
+    take_back(made)
 
 
 @pytest.mark.parametrize("site", SITES)
