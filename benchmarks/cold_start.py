@@ -161,7 +161,7 @@ def main() -> None:
     federation.up(print)
     bed = Bed(sites={row.name: SiteHandle(row=row) for row in model.SITES})
     fleet = new_fleet(
-        changes={'cycle = "5 s"': f'cycle = "{arguments.cycle}"', 'idle_timeout = "30 s"': 'idle_timeout = "5 s"'}
+        changes={'cycle = "5 s"': f'cycle = "{arguments.cycle}"', 'idle_timeout = "30 s"': 'idle_timeout = "12 s"'}
     )
     hand = new_hand(bed)
     runs: list[Run] = []
