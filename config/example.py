@@ -11,7 +11,20 @@ from typing import Any
 from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
-from config.model import AccessPoint, Breaker, Bundle, Config, Factory, Instance, Limits, Pool, Site, Vanishing, Vo
+from config.model import (
+    AccessPoint,
+    Breaker,
+    Bundle,
+    Config,
+    Factory,
+    Instance,
+    Limits,
+    Politeness,
+    Pool,
+    Site,
+    Vanishing,
+    Vo,
+)
 from config.units import parse_memory_mib
 
 _WIDTH = 110
@@ -25,6 +38,7 @@ _TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("limits", Limits),
     ("factory", Factory),
     ("breaker", Breaker),
+    ("politeness", Politeness),
     ("vanishing", Vanishing),
     ("sites.alpha", Site),
 )

@@ -138,6 +138,17 @@ class Breaker(_Strict):
     backoff_max: Span = Field(timedelta(hours=4), description="longest pause")
 
 
+class Politeness(_Strict):
+    """How a site that fails is left alone; how much a site is asked at all is its max_calls_per_minute."""
+
+    backoff: Span = Field(
+        timedelta(seconds=30),
+        description="pause after a failed look; doubled at each further one, four times as long after one that says "
+        "'too much'",
+    )
+    backoff_max: Span = Field(timedelta(minutes=10), description="longest pause; 'aerotow resume SITE' ends it at once")
+
+
 class Vanishing(_Strict):
     """When a site's answer without our pilots is not believed at once: nothing is done there until it is confirmed."""
 
@@ -168,6 +179,12 @@ class Site(_Strict):
     )
     max_pilots: int = Field(10, ge=0, description="pilots not yet ended at this site")
     max_pending: int = Field(5, ge=0, description="pilots waiting in this site's queue")
+    max_calls_per_minute: int = Field(
+        120,
+        ge=10,
+        description="remote commands and REST requests in any 60 s; a call beyond them is not made. A cycle takes 2 to "
+        "6, and with 'rest' one for each new pilot",
+    )
     ssh_options: tuple[str, ...] = Field((), description="further OpenSSH options, for example '-oProxyJump=gate'")
     slot_attributes: dict[str, str | int | bool] = Field(
         default_factory=dict, description="further attributes of the slots, for matching"
@@ -225,6 +242,7 @@ class Config(_Strict):
     limits: Limits = Limits()
     factory: Factory = Factory()
     breaker: Breaker = Breaker()
+    politeness: Politeness = Politeness()
     vanishing: Vanishing = Vanishing()
     sites: dict[Name, Site] = Field(default_factory=dict)
 

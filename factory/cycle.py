@@ -9,7 +9,7 @@ import structlog
 
 from accounting.ledger import Ledger
 from accounting.model import Lease, PilotRecord
-from config.names import cycle_id, pilot_id
+from config.names import cycle_id, pilot_id, split_pilot_id
 from factory import journal
 from factory.act import Render, cancel_waiting, forget_ended, prepare_sites, submit_intents
 from factory.breaker import outcomes_of
@@ -18,6 +18,7 @@ from factory.model import Observation, Plan, Policy, Reconciled
 from factory.observe import Care, Looker, Pool, Sights
 from factory.plan import plan as make_plan
 from factory.reconcile import reconcile
+from factory.sites.causes import cause_of
 from factory.sites.contract import (
     FinalSeen,
     NotSent,
@@ -105,6 +106,7 @@ def run_cycle(world: World, ledger: Ledger, looker: Looker, *, lease: Callable[[
     if lease() is not None:
         outcomes = submit_intents(world.sites, intents, render=world.render, crash=world.crash)
         settle_submissions(ledger, outcomes, now_s=world.clock())
+        hold_off_where_too_much(world, looker, outcomes)
         world.crash("settled")
         cancels = cancel_waiting(world.sites, decided.cancels, observation.pilots)
         world.crash("cancelled")
@@ -123,7 +125,7 @@ def look(world: World, ledger: Ledger, looker: Looker) -> Sights:
         aps=world.aps,
         pilots=(*ledger.open_pilots(world.instance), *ledger.unaccounted(world.instance, limit=UNACCOUNTED_MAX)),
         clock=world.clock,
-        care=Care(vanish=world.policy.vanish, words=ledger.resume_words()),
+        care=Care(vanish=world.policy.vanish, patience=world.policy.patience, words=ledger.resume_words()),
     )
 
 
@@ -249,6 +251,17 @@ def commit(
 def settle_submissions(ledger: Ledger, outcomes: tuple[SubmitOutcome, ...], *, now_s: float) -> None:
     """Write what became of the submissions."""
     ledger.settle_submits(tuple((one.pilot_id, one.kind, _answer_text(one)) for one in outcomes), now_s)
+
+
+def hold_off_where_too_much(world: World, looker: Looker, outcomes: tuple[SubmitOutcome, ...]) -> None:
+    """Leave sites alone for a while whose scheduler answered a submission with "too much"."""
+    told: dict[str, str] = {}
+    for outcome in outcomes:
+        parts = split_pilot_id(outcome.pilot_id)
+        if parts is not None and not isinstance(outcome, Submitted) and cause_of(outcome.reason) == "overloaded":
+            told[parts[1]] = outcome.reason
+    for site, reason in sorted(told.items()):
+        looker.hold_off(site, f"sbatch: {reason}", now_s=world.clock(), patience=world.policy.patience)
 
 
 def _answer_text(outcome: SubmitOutcome) -> str:

@@ -13,7 +13,7 @@ from factory.model import Observation, Plan
 _OBSERVATION: TypeAdapter[Observation] = TypeAdapter(Observation)
 _PLAN: TypeAdapter[Plan] = TypeAdapter(Plan)
 
-_VOLATILE = frozenset({"cycle", "now_s", "taken_s", "last_s", "slot_seen_s", "clock_offset_s"})
+_VOLATILE = frozenset({"cycle", "now_s", "taken_s", "last_s", "slot_seen_s", "clock_offset_s", "calls_last_minute"})
 """Keys that differ between two cycles in which nothing happened."""
 
 

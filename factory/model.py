@@ -93,6 +93,16 @@ class VanishPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class PatiencePolicy:
+    """How long a site that fails is left alone, in seconds."""
+
+    backoff_s: float = 30.0
+    backoff_max_s: float = 600.0
+    overload_factor: float = 4.0
+    """So many times as long where the site says that it is asked too much."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class SlotFacts:
     """What every slot of a pilot says of itself, wherever it runs."""
 
@@ -122,6 +132,7 @@ class Policy:
     project_vos: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Each project in small letters with its virtual organisations, sorted."""
     vanish: VanishPolicy = VanishPolicy()
+    patience: PatiencePolicy = PatiencePolicy()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

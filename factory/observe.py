@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from random import Random
 from typing import Protocol, TypeVar
 
 import structlog
 
 from accounting.model import PilotRecord
-from factory.model import VanishPolicy
+from factory.model import PatiencePolicy, VanishPolicy
+from factory.patience import Patience
+from factory.sites.causes import with_cause
 from factory.sites.contract import KnownPilot, Site, SiteSight, SiteUnseen
 from factory.vanishing import Doubts
 from overlay.model import Demand, DemandUnseen, Slots, SlotsUnseen
@@ -51,6 +54,7 @@ class Care:
     """How carefully the sites are asked and believed."""
 
     vanish: VanishPolicy
+    patience: PatiencePolicy
     words: Mapping[str, float] = field(default_factory=dict)
     """When an operator last said to look at a site now and to believe it; epoch seconds."""
 
@@ -62,11 +66,12 @@ class Looker:
     A site whose last call has not come back is unseen and is not called again before it has.
     """
 
-    def __init__(self, *, patience_s: float) -> None:
+    def __init__(self, *, patience_s: float, random: Random | None = None) -> None:
         self._patience_s = patience_s
         self._threads = ThreadPoolExecutor(max_workers=64, thread_name_prefix="look")
         self._under_way: dict[str, Future[SiteSight]] = {}
         self._doubts = Doubts()
+        self._patience = Patience(Random() if random is None else random)  # noqa: S311 - jitter, no secret
 
     def look(
         self,
@@ -80,14 +85,19 @@ class Looker:
     ) -> Sights:
         """Ask all sites and the collector side by side, then all access points side by side."""
         slots_answer = self._threads.submit(pool.slots, now_s=clock())
+        paused: dict[str, SiteUnseen] = {}
         for name, site in sites.items():
-            if name not in self._under_way:
+            if name in self._under_way:
+                continue
+            pause = self._patience.paused(name, now_s=clock(), words=care.words)
+            if pause is not None:
+                paused[name] = pause
+            else:
                 self._under_way[name] = self._threads.submit(site.look, known_at(name, pilots), now_s=clock())
-        wait({self._under_way[name] for name in sites}, timeout=self._patience_s)
+        wait({self._under_way[name] for name in sites if name not in paused}, timeout=self._patience_s)
         wait({slots_answer}, timeout=self._patience_s)
-        sights = self._doubts.examine(
-            (self._sight(name, clock()) for name in sorted(sites)), pilots, care.vanish, words=care.words
-        )
+        looks = [paused.get(name) or self._learnt(name, clock(), care.patience) for name in sorted(sites)]
+        sights = self._doubts.examine(looks, pilots, care.vanish, words=care.words)
         slots = _answer(slots_answer, lambda why: SlotsUnseen(taken_s=clock(), reason=why))
         demand_answers = {ap: self._threads.submit(pool.demand, ap, now_s=clock()) for ap in sorted(aps)}
         wait(demand_answers.values(), timeout=self._patience_s)
@@ -98,9 +108,17 @@ class Looker:
         """Whether the site's last call has not come back: it has one caller at a time."""
         return site in self._under_way
 
+    def hold_off(self, site: str, reason: str, *, now_s: float, patience: PatiencePolicy) -> None:
+        """Something else than a look was told by the site that it is asked too much: leave it alone for a while."""
+        self._patience.learn(SiteUnseen(site=site, taken_s=now_s, reason=reason, cause="overloaded"), patience)
+
     def close(self) -> None:
         """Wait for nobody."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _learnt(self, name: str, now_s: float, patience: PatiencePolicy) -> SiteSight:
+        """The site's answer with its meaning; one that failed is remembered."""
+        return self._patience.learn(with_cause(self._sight(name, now_s)), patience)
 
     def _sight(self, name: str, now_s: float) -> SiteSight:
         """The site's answer; the call stays under way when it has not come back."""

@@ -6,7 +6,7 @@ import json
 
 from config.model import Config
 from config.model import Site as SiteConfig
-from factory.model import BreakerPolicy, Policy, SitePolicy, SlotFacts, VanishPolicy
+from factory.model import BreakerPolicy, PatiencePolicy, Policy, SitePolicy, SlotFacts, VanishPolicy
 from glidein.model import Lifetimes, Offer, Shape
 
 
@@ -27,6 +27,10 @@ def policy_of(config: Config) -> Policy:
         ads_max_age_s=_seconds(config.pool.ads_max_age.total_seconds()),
         slot_facts=SlotFacts(trust_domain=config.pool.trust_domain),
         project_vos=tuple(sorted((project.lower(), vos) for project, vos in vo_map_of(config).items())),
+        patience=PatiencePolicy(
+            backoff_s=config.politeness.backoff.total_seconds(),
+            backoff_max_s=config.politeness.backoff_max.total_seconds(),
+        ),
         vanish=VanishPolicy(
             share=config.vanishing.share, at_least=config.vanishing.at_least, looks=config.vanishing.looks
         ),

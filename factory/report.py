@@ -85,6 +85,8 @@ class SiteStatus:
     stop: SiteStop | None
     rules: SiteRules | None = None
     """What its own admin lets run there; None when the last look did not see the site."""
+    calls_last_minute: int | None = None
+    """Calls that the factory made there in the minute before the last look; None when that did not see the site."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,6 +236,7 @@ def site_statuses(
     busy = _busy_cores(last)
     sights = () if last is None else last.observation.sites
     rules = {sight.site: sight.rules for sight in sights if isinstance(sight, SiteSeen)}
+    calls = {sight.site: sight.calls_last_minute for sight in sights if isinstance(sight, SiteSeen)}
     statuses = []
     for name, here in sorted(at_site.items()):
         site = configured.get(name)
@@ -249,6 +252,7 @@ def site_statuses(
                 breaker=state_of.get(name),
                 stop=stop_of.get(name),
                 rules=rules.get(name),
+                calls_last_minute=calls.get(name),
             )
         )
     return tuple(statuses)
@@ -323,6 +327,11 @@ def end_reasons(pilots: Iterable[PilotRecord]) -> dict[str, int]:
     """How often pilots ended for each reason, most frequent first."""
     count = Counter(pilot.end_reason.value for pilot in pilots if pilot.end_reason is not None)
     return dict(sorted(count.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def races(pilots: Iterable[PilotRecord]) -> int:
+    """Pilots that had started when our cancel reached them, which was meant for waiting ones."""
+    return sum(pilot.cancel_intended_s is not None and pilot.end_reason is EndReason.CANCELLED for pilot in pilots)
 
 
 def last_refusal(pilots: Iterable[PilotRecord]) -> PilotRecord | None:

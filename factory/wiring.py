@@ -25,6 +25,7 @@ from factory.loop import Clocks
 from factory.matching import match_observation
 from factory.policy import lifetimes_of, policy_of, vo_map_of
 from factory.sites.contract import Site
+from factory.sites.meter import CallMeter
 from factory.sites.restapi import RestSettings
 from factory.sites.resthttp import Server
 from factory.sites.shell import LocalShell, SshShell
@@ -82,8 +83,10 @@ def clocks_of(config: Config) -> Clocks:
     )
 
 
-def make_site(name: str, site: SiteConfig, config: Config) -> Site:
-    """The adapter of one site."""
+def make_site(name: str, site: SiteConfig, config: Config, *, meter: CallMeter | None = None) -> Site:
+    """The adapter of one site; ``meter`` goes on counting where the site's settings change, default a new one."""
+    meter = CallMeter() if meter is None else meter
+    meter.limit = site.max_calls_per_minute
     state_dir = config.instance.state_dir
     sockets = state_dir / "ssh"
     sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -101,7 +104,7 @@ def make_site(name: str, site: SiteConfig, config: Config) -> Site:
         policy_file=site.policy_file,
     )
     if site.rest is None:
-        return SlurmSite(settings, shell, clock=time.time, nonce=lambda: secrets.token_hex(8))
+        return SlurmSite(settings, shell, clock=time.time, nonce=lambda: secrets.token_hex(8), meter=meter)
     assert site.token_file is not None, "the configuration has seen to it"
     rest = RestSettings(
         server=Server.at(site.rest, authority=site.ca_file, limit_bytes=site.rest_limit * 1024 * 1024),
@@ -109,7 +112,7 @@ def make_site(name: str, site: SiteConfig, config: Config) -> Site:
         user=site.rest_user,
         timeout_s=settings.command_timeout_s,
     )
-    return SlurmrestdSite(settings, rest, shell, clock=time.time, nonce=lambda: secrets.token_hex(8))
+    return SlurmrestdSite(settings, rest, shell, clock=time.time, nonce=lambda: secrets.token_hex(8), meter=meter)
 
 
 class Worldmaker:
@@ -128,6 +131,7 @@ class Worldmaker:
         self._config = parse_texts(self._texts)
         self._sites: dict[str, tuple[str, Site]] = {}
         """Name to the settings that the adapter was made from, and the adapter."""
+        self._meters: dict[str, CallMeter] = {}
         self._addresses: dict[str, str] = {}
         """Where each schedd was last seen: it outlives the cycle, or a restarted collector would hide every queue."""
 
@@ -156,6 +160,15 @@ class Worldmaker:
             submit_patience_s=int(4 * factory.command_timeout.total_seconds()),
             journal_keep=factory.journal_cycles,
         )
+
+    @property
+    def meters(self) -> Mapping[str, CallMeter]:
+        """What each site was asked by this process."""
+        return self._meters
+
+    def _meter(self, name: str) -> CallMeter:
+        """The site's meter, which outlives its adapter."""
+        return self._meters.setdefault(name, CallMeter())
 
     def close(self) -> None:
         """End all connections."""
@@ -206,7 +219,7 @@ class Worldmaker:
             if name not in self._sites or self._sites[name][0] != key:
                 if name in self._sites:
                     self._sites[name][1].close()
-                self._sites[name] = (key, make_site(name, site, self._config))
+                self._sites[name] = (key, make_site(name, site, self._config, meter=self._meter(name)))
         return {name: site for name, (_, site) in sorted(self._sites.items())}
 
 

@@ -168,6 +168,10 @@ def config_text(*, bundle_sha256: str, extra: str = "", sites: Sequence[model.Sl
         'join_timeout = "2 min"',
         'max_queue_wait = "2 h"',
         'lease = "30 s"',
+        "",
+        "[politeness]",
+        'backoff = "2 s"',
+        'backoff_max = "8 s"',
     ]
     for ap in model.APS:
         lines += ["", f"[access_points.{ap}]", f'schedd = "{model.host_named(ap).fqdn}"']

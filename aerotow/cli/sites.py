@@ -11,7 +11,7 @@ from aerotow.cli.app import App, pass_app
 from aerotow.cli.freshness import freshness_json, picture_of, sight_remedy, sight_words, warn_when_old
 from aerotow.cli.show import clock_time, json_option, percent, print_json, say, span, table
 from aerotow.cli.status import breaker_words, site_json
-from factory.report import SiteStatus, end_reasons, last_refusal
+from factory.report import SiteStatus, end_reasons, last_refusal, races
 
 _RECENT = 50
 """Pilots of a site whose ends are counted; the breaker looks as far back."""
@@ -50,9 +50,21 @@ def sites(app: App, as_json: bool) -> None:
         say("no sites: add a table [sites.NAME] to the file (see 'aerotow config example')")
         return
     table(
-        ("site", "state", "open", "max", "waiting", "max pending", "running", "cores", "efficiency 24 h", "breaker"),
+        (
+            "site",
+            "state",
+            "open",
+            "max",
+            "waiting",
+            "max pending",
+            "running",
+            "cores",
+            "calls/min",
+            "efficiency 24 h",
+            "breaker",
+        ),
         (_row(site, efficiency, now_s) for site in picture.sites),
-        right=("open", "max", "waiting", "max pending", "running", "cores", "efficiency 24 h"),
+        right=("open", "max", "waiting", "max pending", "running", "cores", "calls/min", "efficiency 24 h"),
     )
     for site in picture.sites:
         for line in _notes(site, recent.get(site.site, []), now_s):
@@ -73,6 +85,7 @@ def _row(site: SiteStatus, efficiency: Mapping[str, PilotUsageRow], now_s: float
         site.max_pending,
         running,
         f"{'?' if busy is None else busy}/{site.census.running_cores}",
+        site.calls_last_minute,
         percent(used.efficiency if used else None),
         site.breaker.mode.replace("_", " ") if site.breaker else None,
     )
@@ -109,6 +122,12 @@ def _notes(site: SiteStatus, recent: list[PilotRecord], now_s: float) -> list[st
             f"{site.census.unknown} pilots unknown: seen nowhere that was looked at, counted as open; "
             f"'aerotow pilots --site {site.site}' lists them"
         )
+    raced = races(recent)
+    if raced:
+        notes.append(
+            f"{raced} of the last pilots had started when our cancel of a waiting pilot reached them; before Slurm "
+            "23.11 scancel cannot leave the choice to the controller (--ctld)"
+        )
     ends = end_reasons(recent)
     if ends:
         notes.append(f"last ends: {', '.join(f'{count} {reason}' for reason, count in ends.items())}")
@@ -126,6 +145,7 @@ def _json(site: SiteStatus, used: PilotUsageRow | None, recent: list[PilotRecord
         "pilot_core_s": None if used is None else used.pilot_core_s,
         "payload_core_s": None if used is None else used.payload_core_s,
         "ends": end_reasons(recent),
+        "cancel_races": races(recent),
         "last_refusal": None
         if refused is None
         else {"pilot_id": refused.pilot_id, "at_s": refused.ended_s, "detail": refused.detail},

@@ -235,6 +235,7 @@ def site_json(site: SiteStatus) -> dict[str, object]:
         "breaker": plain(site.breaker),
         "stop": plain(site.stop),
         "rules": plain(site.rules),
+        "calls_last_minute": site.calls_last_minute,
     }
 
 

@@ -56,6 +56,8 @@ class SiteSeen:
     """The site's clock minus ours, as far as one call can tell."""
     rules: SiteRules = NO_RULES
     """What the site's own admin lets run there."""
+    calls_last_minute: int | None = None
+    """Remote commands and requests that we made there in the 60 s before; None: nobody counts them."""
     kind: Literal["seen"] = "seen"
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from factory.sites import resttexts
+from factory.sites.meter import CallMeter
 from factory.sites.resthttp import Method, NoReply, Reply, Request, Server, call
 from factory.sites.resttexts import Said
 from factory.sites.resttoken import RENEW, RestToken, read_token
@@ -41,8 +42,9 @@ class Silence:
 class RestApi:
     """The connection to one slurmrestd. ``clock`` gives epoch seconds."""
 
-    def __init__(self, settings: RestSettings, *, clock: Callable[[], float]) -> None:
+    def __init__(self, settings: RestSettings, *, clock: Callable[[], float], meter: CallMeter | None = None) -> None:
         self._settings = settings
+        self._meter = CallMeter() if meter is None else meter
         self._clock = clock
         self._dialect: Dialect | None = None
         self._until_s = 0.0
@@ -114,6 +116,9 @@ class RestApi:
         headers = [("X-SLURM-USER-TOKEN", token.text), ("X-SLURM-USER-NAME", self.user(token))]
         headers += [("Accept", "application/json")]
         headers += [("Content-Type", "application/json")] if body is not None else []
+        too_much = self._meter.admit()
+        if too_much:
+            return Silence(reason=too_much, sent=False)
         self.calls += 1
         request = Request(method=method, path=path, headers=tuple(headers), body=body)
         reply = call(self._settings.server, request, timeout_s=timeout_s)

@@ -94,6 +94,8 @@ def read_reply(reply: Reply) -> Said | Unreadable:
     if 300 <= reply.status < 400:
         where = essence(reply.location)
         return Unreadable(reason=f"slurmrestd: a redirect to {where}; write the last address into 'rest'")
+    if reply.status == 429:
+        return Unreadable(reason="slurmrestd: HTTP 429, it is asked too often; it is asked less often from now on")
     text = reply.body.decode(errors="replace").lstrip()
     if "html" in reply.content_type.lower() or text.startswith("<"):
         title = re.search(r"<title[^>]*>([^<]{1,200})", text, re.IGNORECASE)

@@ -29,6 +29,7 @@ from factory.sites.contract import (
     SubmitRequest,
     Uncertain,
 )
+from factory.sites.meter import NOT_ASKED, CallMeter
 from factory.sites.scripts import Answer
 from factory.sites.shell import Outcome, Script, Shell, ShellResult
 from factory.sites.texts import Unreadable
@@ -42,6 +43,7 @@ SINCE_SLACK_S = 900
 """sacct is asked for names from this long before the oldest intent: clocks differ."""
 CLOCK_TOLERANCE_S = 60
 DEADLINE_SLACK_S = 2.0
+SCHEDULER_COMMANDS = frozenset({"squeue", "sacct", "sbatch", "scancel"})
 _FILE_NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")
 _BATCH_ID = re.compile(r"^[0-9]{1,12}$")
 
@@ -70,9 +72,16 @@ class SlurmSite:
     """A Slurm cluster; implements :class:`factory.sites.contract.Site`. ``clock`` gives epoch seconds."""
 
     def __init__(
-        self, settings: SlurmSettings, shell: Shell, *, clock: Callable[[], float], nonce: Callable[[], str]
+        self,
+        settings: SlurmSettings,
+        shell: Shell,
+        *,
+        clock: Callable[[], float],
+        nonce: Callable[[], str],
+        meter: CallMeter | None = None,
     ) -> None:
         self._settings = settings
+        self._meter = CallMeter() if meter is None else meter
         self._shell = shell
         self._clock = clock
         self._nonce = nonce
@@ -201,6 +210,7 @@ class SlurmSite:
             unreadable_reports=unreadable,
             spools=tuple(sorted(name for name in spools.stdout.splitlines() if self._is_ours(name))),
             clock_offset_s=self._offset_s,
+            calls_last_minute=self._meter.calls().last_minute,
             rules=texts.parse_rules(self._settings.policy_file, rules.stdout, rules.stderr, rules.status),
         )
 
@@ -235,8 +245,14 @@ class SlurmSite:
         mark = nonce or self._nonce()
         timeout_s = self._settings.command_timeout_s if timeout_s is None else timeout_s
         header = f"{mark}\n{self._settings.instance}\n".encode()
+        too_much = self._meter.admit()
+        if too_much:
+            result = ShellResult(outcome=Outcome.NOT_CONNECTED, stderr=too_much.encode())
+            return result, parse_result(result, mark)
         result = self._shell.run(Script(text=text, data=header + data, timeout_s=max(timeout_s, 1.0)))
         answer = parse_result(result, mark)
+        words = (section.name.partition(":")[0] for section in answer.sections)
+        self._meter.note(word for word in words if word in SCHEDULER_COMMANDS)
         if answer.clock_s is not None:
             self._offset_s = answer.clock_s - self._clock()
         return result, answer
@@ -364,7 +380,8 @@ def incomplete(result: ShellResult, answer: Answer) -> str:
     stuck = next((f" (in {section.name})" for section in answer.sections if section.status is None), "")
     match result.outcome:
         case Outcome.NOT_CONNECTED:
-            return f"no connection: {_unmarked(result)}"
+            said = _unmarked(result)
+            return said if said.startswith(NOT_ASKED) else f"no connection: {said}"
         case Outcome.CONNECTION_LOST:
             return f"connection lost{stuck}: {_unmarked(result)}"
         case Outcome.TIMED_OUT:

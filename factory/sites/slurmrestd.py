@@ -28,6 +28,7 @@ from factory.sites.contract import (
     SubmitRequest,
     Uncertain,
 )
+from factory.sites.meter import CallMeter
 from factory.sites.restapi import RestApi, RestSettings, Silence
 from factory.sites.resttexts import Queue
 from factory.sites.restversions import (
@@ -68,9 +69,10 @@ class SlurmrestdSite(SlurmSite):
         *,
         clock: Callable[[], float],
         nonce: Callable[[], str],
+        meter: CallMeter | None = None,
     ) -> None:
-        super().__init__(settings, shell, clock=clock, nonce=nonce)
-        self._api = RestApi(rest, clock=clock)
+        super().__init__(settings, shell, clock=clock, nonce=nonce, meter=meter)
+        self._api = RestApi(rest, clock=clock, meter=self._meter)
         self._places: dict[int, tuple[PurePosixPath, PurePosixPath]] = {}
         """Home and spool directory at the site, by the connection on which they were learnt."""
         self.raced = 0
