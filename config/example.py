@@ -61,6 +61,7 @@ _VALUES: Mapping[str, str] = {
     "sites.alpha.login": '"pilot@login.alpha.example.org"',
     "sites.alpha.qos": '"long"',
     "sites.alpha.ssh_options": '["-oProxyJump=gate.example.org"]',
+    "sites.alpha.outages": '[{ start = 2026-12-01T08:00:00Z, end = 2026-12-01T18:00:00Z, why = "cooling" }]',
     "sites.alpha.rest": '"https://slurm.alpha.example.org:6821"',
     "sites.alpha.token_file": '"/etc/aerotow/secrets/alpha.slurm-token"',
     "sites.alpha.ca_file": '"/etc/aerotow/alpha-ca.pem"',

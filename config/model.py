@@ -6,11 +6,11 @@ Only this package and the command line see pydantic; each room makes its own fro
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from config.names import NAME
 from config.units import parse_memory_mib, parse_span
@@ -23,7 +23,12 @@ def _absolute(path: Path) -> Path:
 
 
 Name = Annotated[str, Field(pattern=NAME.pattern)]
-Span = Annotated[timedelta, BeforeValidator(parse_span)]
+Span = Annotated[
+    timedelta,
+    BeforeValidator(parse_span),
+    # As it is read: what the ledger remembers of a removed site must be good for watching its pilots.
+    PlainSerializer(lambda span: f"{span.total_seconds():.3f} s", return_type=str, when_used="json"),
+]
 MemoryMib = Annotated[int, BeforeValidator(parse_memory_mib), Field(gt=0)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.@+:/-]+$")]
@@ -159,6 +164,23 @@ class Vanishing(_Strict):
     )
 
 
+class Outage(_Strict):
+    """A span in which a site is down or not to be used."""
+
+    start: datetime = Field(description="with its zone")
+    end: datetime = Field(description="with its zone")
+    why: str = Field(min_length=1, max_length=200, description="everyone who asks 'why' is told this text")
+
+    @model_validator(mode="after")
+    def _is_a_span(self) -> Self:
+        for name in ("start", "end"):
+            if getattr(self, name).tzinfo is None:
+                raise ValueError(f"{name} has no zone; write for example 2026-12-01T08:00:00Z")
+        if self.end <= self.start:
+            raise ValueError(f"end {self.end} is not after start {self.start}; mend one of them")
+        return self
+
+
 class Site(_Strict):
     """One site: where its Slurm is, whom to charge, and the pilot that it gets."""
 
@@ -188,6 +210,10 @@ class Site(_Strict):
     ssh_options: tuple[str, ...] = Field((), description="further OpenSSH options, for example '-oProxyJump=gate'")
     slot_attributes: dict[str, str | int | bool] = Field(
         default_factory=dict, description="further attributes of the slots, for matching"
+    )
+    outages: tuple[Outage, ...] = Field(
+        (),
+        description="spans in which the site is down: no pilot runs into one, and those that wait are taken back",
     )
     rest: str | None = Field(
         None,

@@ -10,6 +10,7 @@ from typing import Literal
 from accounting.model import PilotRecord, SiteStop
 from factory.breaker import breaker, trials
 from factory.model import BreakerState, Observation, Policy, Reason, Room, SiteOutcomes, SitePolicy, SiteRoom
+from factory.outages import outage_reason
 from factory.sites.contract import SiteSeen, SiteSight, SiteUnseen
 from glidein.model import PilotPhase
 from glidein.siterules import NO_RULES, SiteRules
@@ -50,7 +51,7 @@ def room(observation: Observation, policy: Policy, states: tuple[BreakerState, .
                 site,
                 at_site.get(site.name, ()),
                 breaks=trials(state_of[site.name], policy.breaker, at_site.get(site.name, ())),
-                block=_block(state_of[site.name], sights, stops),
+                block=_block(state_of[site.name], site, sights, stops, observation.now_s),
                 rules=rules_of(sights.get(site.name)),
             )
             for site in sorted(policy.sites, key=lambda site: site.name)
@@ -176,7 +177,13 @@ def _site_room(
     )
 
 
-def _block(state: BreakerState, sights: Mapping[str, SiteSight], stops: Mapping[str, SiteStop]) -> Reason | None:
+def _block(
+    state: BreakerState,
+    site: SitePolicy,
+    sights: Mapping[str, SiteSight],
+    stops: Mapping[str, SiteStop],
+    now_s: float,
+) -> Reason | None:
     """Why a site gets nothing at all in this cycle; an operator's word comes first, then what we cannot see."""
     stop = stops.get(state.site)
     if stop is not None:
@@ -200,7 +207,7 @@ def _block(state: BreakerState, sights: Mapping[str, SiteSight], stops: Mapping[
             f"(last: {state.reason}); next probe at {utc(state.retry_at_s)}",
             allowed=0,
         )
-    return None
+    return outage_reason(site.offer, site, sights.get(state.site), now_s)
 
 
 def _frozen(observation: Observation) -> str:

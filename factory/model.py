@@ -57,12 +57,23 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Outage:
+    """A span in which a site is not to be used; times are epoch seconds."""
+
+    start_s: int
+    end_s: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class SitePolicy:
     """What one site may get."""
 
     offer: Offer
     max_pilots: int
     max_pending: int
+    outages: tuple[Outage, ...] = ()
+    """The operator's windows, sorted."""
 
     @property
     def name(self) -> str:
@@ -202,6 +213,7 @@ class Reason:
         "breaker",
         "stopped",
         "paused",  # by the site's own admin, or his file cannot be relied on
+        "outage",  # a pilot would run into an outage or a reservation of the whole partition
         "denied",  # the file of the site's own admin keeps the job out
         "max_pilots",
         "max_pending",

@@ -26,6 +26,7 @@ from factory.model import (
     SitePolicy,
     SubmitPilots,
 )
+from factory.outages import cancels_before_outages
 from factory.sites.contract import SiteSeen
 from glidein.model import Lifetimes, PilotPhase
 from overlay.model import Bucket, DemandSeen, DemandUnseen, MatchTable
@@ -40,7 +41,7 @@ def decide(observation: Observation, match_table: MatchTable, policy: Policy) ->
     """The plan with its steps, bucket by bucket."""
     states = breakers(observation, policy)
     room_now = room(observation, policy, states)
-    stopped = () if room_now.frozen else _cancels_of_stopped_sites(observation)
+    stopped = () if room_now.frozen else _taken_back(observation, policy)
     vacancies = supply(observation, policy, frozenset(cancel.pilot_id for cancel in stopped))
     existing = tuple(vacancies)
     order: list[str] = []
@@ -60,7 +61,8 @@ def decide(observation: Observation, match_table: MatchTable, policy: Policy) ->
             unplaced=unplaced,
             room=room_now,
         )
-    surplus = _surplus(observation, existing) if not room_now.frozen else ()
+    gone = frozenset(cancel.pilot_id for cancel in stopped)
+    surplus = _surplus(observation, existing, gone) if not room_now.frozen else ()
     decided = Plan(
         cycle=observation.cycle,
         submits=_counted(order),
@@ -163,6 +165,14 @@ def _cancels_of_stopped_sites(observation: Observation) -> tuple[CancelIntent, .
     )
 
 
+def _taken_back(observation: Observation, policy: Policy) -> tuple[CancelIntent, ...]:
+    """Waiting pilots of stopped sites, and those that would run into an outage of which the scheduler does not know."""
+    stopped = _cancels_of_stopped_sites(observation)
+    named = {cancel.pilot_id for cancel in stopped}
+    waiting = [pilot for pilot in _may_cancel(observation) if pilot.pilot_id not in named]
+    return (*stopped, *cancels_before_outages(observation, policy, waiting))
+
+
 def _stops(observation: Observation) -> dict[str, str]:
     """
     Sites at which nothing may wait, with the reason.
@@ -179,14 +189,18 @@ def _stops(observation: Observation) -> dict[str, str]:
     }
 
 
-def _surplus(observation: Observation, vacancies: Iterable[Vacancy]) -> tuple[PilotRecord, ...]:
+def _surplus(
+    observation: Observation, vacancies: Iterable[Vacancy], taken_back: frozenset[str]
+) -> tuple[PilotRecord, ...]:
     """Waiting pilots that no idle job needs, newest first; nothing is surplus while some demand may be hidden."""
     if not observation.demands or not all(isinstance(demand, DemandSeen) for demand in observation.demands):
         return ()
     needed = {vacancy.pilot_id for vacancy in vacancies if vacancy.jobs > 0}
     stopped = _stops(observation)
     idle = [
-        pilot for pilot in _may_cancel(observation) if pilot.pilot_id not in needed and pilot.offer.site not in stopped
+        pilot
+        for pilot in _may_cancel(observation)
+        if pilot.pilot_id not in needed | taken_back and pilot.offer.site not in stopped
     ]
     return tuple(sorted(idle, key=by_age, reverse=True))
 

@@ -6,7 +6,7 @@ import json
 
 from config.model import Config
 from config.model import Site as SiteConfig
-from factory.model import BreakerPolicy, PatiencePolicy, Policy, SitePolicy, SlotFacts, VanishPolicy
+from factory.model import BreakerPolicy, Outage, PatiencePolicy, Policy, SitePolicy, SlotFacts, VanishPolicy
 from glidein.model import Lifetimes, Offer, Shape
 
 
@@ -71,7 +71,13 @@ def site_policy(name: str, site: SiteConfig) -> SitePolicy:
         qos=site.qos,
         slot_attributes=tuple(sorted((key, json.dumps(value)) for key, value in site.slot_attributes.items())),
     )
-    return SitePolicy(offer=offer, max_pilots=site.max_pilots, max_pending=site.max_pending)
+    outages = [
+        Outage(start_s=int(one.start.timestamp()), end_s=_seconds(one.end.timestamp()), why=one.why)
+        for one in site.outages
+    ]
+    return SitePolicy(
+        offer=offer, max_pilots=site.max_pilots, max_pending=site.max_pending, outages=tuple(sorted(outages))
+    )
 
 
 def _seconds(value: float) -> int:

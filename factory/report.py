@@ -14,7 +14,8 @@ from typing import Literal
 
 from accounting.model import Lease, PilotRecord, SiteStop
 from factory.caps import is_pending
-from factory.model import BreakerState, Observation, Plan, Policy
+from factory.model import BreakerState, Observation, Plan, Policy, Reason
+from factory.outages import outage_reason
 from factory.sites.contract import Cause, SiteSeen, SiteUnseen
 from glidein.model import EndReason, PilotPhase
 from glidein.siterules import SiteRules
@@ -87,6 +88,10 @@ class SiteStatus:
     """What its own admin lets run there; None when the last look did not see the site."""
     calls_last_minute: int | None = None
     """Calls that the factory made there in the minute before the last look; None when that did not see the site."""
+    outage: Reason | None = None
+    """Why a pilot asked for now would meet an outage."""
+    closures_unseen: str = ""
+    """Why the site's reservations are not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +242,8 @@ def site_statuses(
     sights = () if last is None else last.observation.sites
     rules = {sight.site: sight.rules for sight in sights if isinstance(sight, SiteSeen)}
     calls = {sight.site: sight.calls_last_minute for sight in sights if isinstance(sight, SiteSeen)}
+    sight_of = {sight.site: sight for sight in sights if isinstance(sight, SiteSeen)}
+    now_s = 0.0 if last is None else last.last_s
     statuses = []
     for name, here in sorted(at_site.items()):
         site = configured.get(name)
@@ -253,6 +260,8 @@ def site_statuses(
                 stop=stop_of.get(name),
                 rules=rules.get(name),
                 calls_last_minute=calls.get(name),
+                outage=None if site is None else outage_reason(site.offer, site, sight_of.get(name), now_s),
+                closures_unseen=getattr(sight_of.get(name), "closures_unseen", ""),
             )
         )
     return tuple(statuses)

@@ -101,6 +101,7 @@ def make_site(name: str, site: SiteConfig, config: Config, *, meter: CallMeter |
         bundle_path=config.bundle.path,
         bundle_sha256=config.bundle.sha256,
         command_timeout_s=config.factory.command_timeout.total_seconds(),
+        account=site.account,
         policy_file=site.policy_file,
     )
     if site.rest is None:

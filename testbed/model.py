@@ -33,6 +33,8 @@ OTHER_USER = "local"
 FACTORY_USER = "aerotow"
 HIGH_PARTITION = "urgent"
 """Partition of higher priority at every site, for the site's own users; it preempts pilots."""
+BACKFILL_PARTITION = "backfill"
+"""Partition of lower priority at every site, for what may be ended at any moment: every other partition preempts it."""
 
 REST_PORT = 6821
 """Of the TLS proxy in front of slurmrestd, on every login host."""

@@ -50,6 +50,7 @@ DefMemPerCPU=500
 NodeName={nodes} CPUs={cpus} RealMemory={memory} State=UNKNOWN
 PartitionName={partition} Nodes={nodes} Default=YES DefaultTime=10 MaxTime={minutes} PriorityTier=1 State=UP
 PartitionName={high} Nodes={nodes} DefaultTime=10 MaxTime={minutes} PriorityTier=10 PreemptMode=OFF State=UP
+PartitionName={low} Nodes={nodes} DefaultTime=10 MaxTime={minutes} PriorityTier=0 PreemptMode=CANCEL State=UP
 """
 
 SLURMDBD_CONF = """\
@@ -112,6 +113,7 @@ def slurm_conf(site: model.SlurmSite) -> str:
         memory=site.memory_per_node_mb,
         partition=site.partition,
         high=model.HIGH_PARTITION,
+        low=model.BACKFILL_PARTITION,
         minutes=site.max_walltime // timedelta(minutes=1),
     )
 

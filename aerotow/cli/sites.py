@@ -95,7 +95,9 @@ def _closed_words(site: SiteStatus) -> str:
     """Whether somebody wants no pilots there."""
     if site.stop:
         return ", stopped"
-    return ", closed by the site" if site.rules is not None and site.rules.closed else ""
+    if site.rules is not None and site.rules.closed:
+        return ", closed by the site"
+    return ", outage" if site.outage is not None else ""
 
 
 def _notes(site: SiteStatus, recent: list[PilotRecord], now_s: float) -> list[str]:
@@ -115,6 +117,10 @@ def _notes(site: SiteStatus, recent: list[PilotRecord], now_s: float) -> list[st
         notes.append(f"closed (owner: the site): {site.rules.closed}")
     elif site.rules is not None and site.rules.words():
         notes.append(f"rules of the site's admin in {site.rules.file} (owner: the site): {site.rules.words()}")
+    if site.outage is not None:
+        notes.append(f"no pilots (owner: {site.outage.owner}): {site.outage.text}")
+    if site.closures_unseen:
+        notes.append(f"its reservations are not known, so a pilot may be asked for across one: {site.closures_unseen}")
     if site.breaker is not None and (site.breaker.mode != "closed" or site.breaker.failures):
         notes.append(f"breaker (owner: factory, from the pilots' ends) {breaker_words(site.breaker, now_s)}")
     if site.census.unknown:

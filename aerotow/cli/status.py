@@ -236,6 +236,8 @@ def site_json(site: SiteStatus) -> dict[str, object]:
         "stop": plain(site.stop),
         "rules": plain(site.rules),
         "calls_last_minute": site.calls_last_minute,
+        "outage": plain(site.outage),
+        "closures_unseen": site.closures_unseen,
     }
 
 

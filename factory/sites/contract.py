@@ -39,6 +39,16 @@ class FinalSeen:
     kind: Literal["seen"] = "seen"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Closure:
+    """A span in which reservations leave no node of a partition to pilots; times are epoch seconds, by the site."""
+
+    partition: str
+    start_s: int
+    end_s: int
+    why: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteSeen:
     """A whole, believable answer of a site."""
@@ -58,6 +68,10 @@ class SiteSeen:
     """What the site's own admin lets run there."""
     calls_last_minute: int | None = None
     """Remote commands and requests that we made there in the 60 s before; None: nobody counts them."""
+    closures: tuple[Closure, ...] = ()
+    """Of each partition that is reserved as a whole the next closure, sorted; a site may have no such notion."""
+    closures_unseen: str = ""
+    """Why the site's reservations are not known; they are then not "none", and the plan goes on without them."""
     kind: Literal["seen"] = "seen"
 
 

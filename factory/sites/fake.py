@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from factory.sites import scripts, texts
 from factory.sites.contract import (
     CancelOutcome,
+    Closure,
     FinalSeen,
     FinalUnseen,
     KnownPilot,
@@ -118,6 +119,8 @@ class FakeSite:
     bundle_there: bool = False
     rules: SiteRules = NO_RULES
     """What the site's own admin has written."""
+    closures: tuple[Closure, ...] = ()
+    """What reservations leave."""
     counts: Counts = field(default_factory=Counts)
     before_answer: Callable[[], None] = lambda: None
     """Called when effects are done and the answer is not given yet: to move the clock, to block, or to crash."""
@@ -147,6 +150,7 @@ class FakeSite:
             unreadable_reports=tuple(sorted(names & self.unreadable)),
             spools=tuple(sorted(self.spools)),
             rules=self.rules,
+            closures=self.closures,
         )
 
     def prepare(self) -> str:

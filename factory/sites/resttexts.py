@@ -14,6 +14,7 @@ from typing import Any
 
 from config.names import PILOT_ID
 from factory.sites.contract import NotSent, Refused, SubmitOutcome, Submitted, Uncertain
+from factory.sites.reservations import PartitionNodes, Reservation, expand_hosts, tres_cpus
 from factory.sites.resthttp import Failure, NoReply, Reply
 from factory.sites.states import batch_state
 from factory.sites.texts import Unreadable, essence
@@ -182,6 +183,53 @@ def parse_final(said: Said, *, user: str, exit_codes: bool) -> tuple[BatchRecord
         if record.job_id not in latest or latest[record.job_id][0] <= age:
             latest[record.job_id] = (age, record)
     return tuple(record for _, (_, record) in sorted(latest.items()))
+
+
+def parse_reservations(said: Said) -> tuple[Reservation, ...] | Unreadable:
+    """The reservations that the controller knows."""
+    problem = trouble(said)
+    listed = said.data.get("reservations")
+    if problem or not isinstance(listed, list):
+        return Unreadable(reason=problem or "slurmrestd: an answer without a list of reservations")
+    found = []
+    for one in listed:
+        start_s, end_s = _number(_inside(one, "start_time")), _number(_inside(one, "end_time"))
+        nodes = expand_hosts(_text(_inside(one, "node_list")))
+        if start_s is None or end_s is None or nodes is None:
+            return Unreadable(reason=f"slurmrestd: a reservation that does not parse: {essence(json.dumps(one)[:500])}")
+        flags = _inside(one, "flags")
+        found.append(
+            Reservation(
+                name=_text(one.get("name")),
+                start_s=start_s,
+                end_s=end_s,
+                nodes=nodes,
+                cpus=tres_cpus(_text(one.get("tres"))),
+                flags=frozenset(map(str, flags)) if isinstance(flags, list) else frozenset(),
+                users=tuple(filter(None, _text(one.get("users")).split(","))),
+                accounts=tuple(filter(None, _text(one.get("accounts")).split(","))),
+            )
+        )
+    return tuple(found)
+
+
+def parse_partitions(said: Said) -> tuple[PartitionNodes, ...] | Unreadable:
+    """The partitions' nodes; CPUs of a node are the partition's mean, rounded up."""
+    problem = trouble(said)
+    listed = said.data.get("partitions")
+    if problem or not isinstance(listed, list):
+        return Unreadable(reason=problem or "slurmrestd: an answer without a list of partitions")
+    found = []
+    for one in listed:
+        # v0.0.38 has plain values, later versions objects.
+        nodes = expand_hosts(_text(_inside(one, "nodes", "configured")) or _text(_inside(one, "nodes")))
+        total = _number(_inside(one, "cpus", "total")) or _number(_inside(one, "total_cpus"))
+        name = _text(_inside(one, "name"))
+        if nodes is None or not name:
+            return Unreadable(reason=f"slurmrestd: a partition that does not parse: {essence(json.dumps(one)[:500])}")
+        if nodes and total:
+            found.append(PartitionNodes(partition=name, nodes=nodes, cpus_per_node=-(-total // len(nodes))))
+    return tuple(found)
 
 
 def with_codes(records: tuple[BatchRecord, ...], queue: Queue) -> tuple[BatchRecord, ...]:

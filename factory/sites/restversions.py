@@ -89,6 +89,16 @@ def jobs_path(dialect: Dialect) -> str:
     return f"/slurm/{dialect.version}/jobs"
 
 
+def reservations_path(dialect: Dialect) -> str:
+    """Every reservation that the controller knows."""
+    return f"/slurm/{dialect.version}/reservations"
+
+
+def partitions_path(dialect: Dialect) -> str:
+    """Every partition that the token may see."""
+    return f"/slurm/{dialect.version}/partitions"
+
+
 def final_paths(dialect: Dialect, *, ids: Iterable[str], names: Iterable[str], since_s: int) -> tuple[str, ...]:
     """Queries to accounting: by id, and by name where the id was never learnt, each short enough for one request."""
     base = f"/slurmdb/{dialect.version}/jobs?skip_steps=true"

@@ -73,9 +73,20 @@ rules() {
 spools() {
   if [ -d "$spool" ]; then ls -1 "$spool"; fi
 }
+reserved() {
+  reservations=$(scontrol -o show reservation) || return
+  printf '%s\n' "$reservations"
+  case $reservations in *ReservationName=*) there=1 ;; esac
+}
 while IFS= read -r line; do
   rest=${line#* }
   case $line in
+    reservations)
+      # The partitions' nodes are asked for only where there is something that may take them.
+      there= && mark user "$user"
+      if section reservations reserved && [ -n "$there" ]; then
+        section partitions sinfo -h -a -o '%R|%c|%N'
+      fi ;;
     squeue)
       began=$(date +%s)
       if ! queue; then mark end; exit 0; fi

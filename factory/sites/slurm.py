@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import assert_never
 
 from config.names import PILOT_ID
-from factory.sites import scripts, texts
+from factory.sites import reservations, scripts, texts
 from factory.sites.contract import (
     CancelOutcome,
+    Closure,
     FinalSeen,
     FinalUnseen,
     KnownPilot,
@@ -57,6 +58,8 @@ class SlurmSettings:
     bundle_path: Path
     bundle_sha256: str
     command_timeout_s: float
+    account: str = ""
+    """The pilots' account, to know which reservations are open to them."""
     policy_file: str = "~/.aerotow/site-policy.conf"
     """The file of the site's admin, an absolute path or one below the account's home."""
     transfer_timeout_s: float = 600.0
@@ -111,7 +114,9 @@ class SlurmSite:
         if isinstance(live, Unreadable):
             return SiteUnseen(site=self.name, taken_s=now_s, reason=live.reason)
         ours = tuple(sorted(record for record in live if self._is_ours(record.name)))
-        return self._sight(answer, live=ours, final=final_records(answer, known, ours), now_s=now_s)
+        final = final_records(answer, known, ours)
+        closed = closed_times(answer, account=self._settings.account, now_s=now_s)
+        return self._sight(answer, live=ours, final=final, closed=closed, now_s=now_s)
 
     def prepare(self) -> str:
         """Put the bundle at the site if it is not there with the right sha256; the problem, or empty."""
@@ -191,7 +196,13 @@ class SlurmSite:
         self._shell.close()
 
     def _sight(
-        self, answer: Answer, *, live: tuple[BatchRecord, ...], final: FinalSeen | FinalUnseen, now_s: float
+        self,
+        answer: Answer,
+        *,
+        live: tuple[BatchRecord, ...],
+        final: FinalSeen | FinalUnseen,
+        closed: tuple[Closure, ...] | Unreadable,
+        now_s: float,
     ) -> SiteSight:
         """The whole sight: what the scheduler told, and what a script's answer tells of rules, spools and reports."""
         spools, rules = answer.section("spools"), answer.section("rules")
@@ -212,6 +223,8 @@ class SlurmSite:
             clock_offset_s=self._offset_s,
             calls_last_minute=self._meter.calls().last_minute,
             rules=texts.parse_rules(self._settings.policy_file, rules.stdout, rules.stderr, rules.status),
+            closures=() if isinstance(closed, Unreadable) else closed,
+            closures_unseen=closed.reason if isinstance(closed, Unreadable) else "",
         )
 
     def _upload(self, requests: tuple[SubmitRequest, ...], *, deadline_s: float) -> str:
@@ -283,7 +296,7 @@ def look_orders(known: tuple[KnownPilot, ...], *, now_s: float, policy_file: str
         assert pilot.batch_id is None or _BATCH_ID.match(pilot.batch_id), pilot.batch_id
     ids = [pilot.batch_id for pilot in known if pilot.batch_id is not None]
     unnumbered = [pilot for pilot in known if pilot.batch_id is None]
-    lines = ["squeue"]
+    lines = ["squeue", "reservations"]
     lines += [f"jobs {chunk}" for chunk in _chunks(ids)]
     if unnumbered:
         since_s = max(int(now_s) - min(pilot.intended_s for pilot in unnumbered), 0) + SINCE_SLACK_S
@@ -357,6 +370,30 @@ def final_records(
             case _ as never:
                 assert_never(never)
     return FinalSeen(records=tuple(sorted(records)))
+
+
+def closed_times(answer: Answer, *, account: str, now_s: float) -> tuple[Closure, ...] | Unreadable:
+    """When reservations close each partition, or why that is not known."""
+    section = answer.section("reservations")
+    if section is None:
+        return Unreadable(reason="a part of the answer is missing")
+    if section.status != 0:
+        return Unreadable(reason=f"scontrol: {texts.essence(section.stderr, status=section.status)}")
+    found = reservations.parse_reservations(section.stdout)
+    if not found:
+        return ()
+    nodes = answer.section("partitions")
+    if nodes is None or nodes.status != 0:
+        why = texts.essence(nodes.stderr, status=nodes.status) if nodes else "a part of the answer is missing"
+        return Unreadable(reason=f"sinfo: {why}")
+    partitions = reservations.parse_partitions(nodes.stdout)
+    for read in (found, partitions):
+        if isinstance(read, str):
+            return Unreadable(reason=texts.essence(read))
+    assert not isinstance(found, str)
+    assert not isinstance(partitions, str)
+    user = dict(answer.marks).get("user", "")
+    return reservations.closures(found, partitions, user=user, account=account, now_s=now_s)
 
 
 def _reports(answer: Answer) -> tuple[tuple[EndReport, ...], tuple[PilotId, ...]]:

@@ -15,9 +15,10 @@ from pathlib import PurePosixPath
 
 import structlog
 
-from factory.sites import resttexts, scripts, slurm
+from factory.sites import reservations, resttexts, scripts, slurm
 from factory.sites.contract import (
     CancelOutcome,
+    Closure,
     FinalSeen,
     FinalUnseen,
     KnownPilot,
@@ -39,6 +40,8 @@ from factory.sites.restversions import (
     cancel_path,
     final_paths,
     jobs_path,
+    partitions_path,
+    reservations_path,
     submit_body,
     submit_path,
 )
@@ -91,12 +94,13 @@ class SlurmrestdSite(SlurmSite):
             return SiteUnseen(site=self.name, taken_s=now_s, reason=queue.reason)
         ours = tuple(record for record in queue.records if self._is_ours(record.name))
         final = self._final(known, ours, queue)
+        closed = self._closed_times(now_s)
         orders = slurm.file_orders(known, policy_file=self._settings.policy_file)
         result, answer = self._run(scripts.LOOK, orders, timeout_s=max(self._api.left_s, FILES_MIN_S))
         problem = slurm.incomplete(result, answer)
         if problem:
             return SiteUnseen(site=self.name, taken_s=now_s, reason=f"spool directories: {problem}")
-        return self._sight(answer, live=ours, final=final, now_s=now_s)
+        return self._sight(answer, live=ours, final=final, closed=closed, now_s=now_s)
 
     def submit(self, requests: tuple[SubmitRequest, ...], *, deadline_s: float) -> tuple[SubmitOutcome, ...]:
         """
@@ -209,6 +213,27 @@ class SlurmrestdSite(SlurmSite):
             # A job id may be another job's by now: the name decides.
             records += (one for one in read if one.name in wanted and wanted[one.name] in (None, one.job_id))
         return FinalSeen(records=tuple(sorted(resttexts.with_codes(tuple(records), queue))))
+
+    def _closed_times(self, now_s: float) -> tuple[Closure, ...] | Unreadable:
+        """When reservations close each partition: one request, and another where there are any."""
+        token, dialect = self._api.token(), self._api.dialect()
+        for missing in (token, dialect):
+            if isinstance(missing, Unreadable):
+                return missing
+        assert not isinstance(token, Unreadable)
+        assert not isinstance(dialect, Unreadable)
+        said = self._api.ask("GET", reservations_path(dialect))
+        found = said if isinstance(said, Unreadable) else resttexts.parse_reservations(said)
+        if isinstance(found, Unreadable):
+            return found
+        if not found:
+            return ()
+        said = self._api.ask("GET", partitions_path(dialect))
+        nodes = said if isinstance(said, Unreadable) else resttexts.parse_partitions(said)
+        if isinstance(nodes, Unreadable):
+            return nodes
+        user = self._api.user(token)
+        return reservations.closures(found, nodes, user=user, account=self._settings.account, now_s=now_s)
 
     def _learn_places(self) -> str:
         """Ask once for each connection what the home directory is called at the site; the problem, or empty."""

@@ -64,7 +64,10 @@ class Mistake:
 MISTAKES = {
     "account": Mistake({'account = "grid"': 'account = "other"'}, "account", "may not charge account 'other'", "grid"),
     "partition": Mistake(
-        {'partition = "batch"': 'partition = "nowhere"'}, "partition", "no partition 'nowhere'", "batch, urgent"
+        {'partition = "batch"': 'partition = "nowhere"'},
+        "partition",
+        "no partition 'nowhere'",
+        "backfill, batch, urgent",
     ),
     "walltime": Mistake({'walltime = "0-01:00:00"': 'walltime = "5:00:00"'}, "walltime", "longer than", "04:00:00"),
     "memory": Mistake({'memory = "16000 MiB"': 'memory = "64 GiB"'}, "memory", "more than any node", "32000 MiB"),

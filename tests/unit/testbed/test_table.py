@@ -80,7 +80,7 @@ def test_slurm_limits_are_those_of_the_table(name: str, minutes: int) -> None:
     row = model.site_named(name)
     text = slurm_conf(row)
     assert f"PartitionName={row.partition} " in text
-    assert text.count(f"MaxTime={minutes} ") == 2
+    assert text.count(f"MaxTime={minutes} ") == 3
     assert (slurmconf.cgroup_conf(row) is None) == (row.slurm_series == "22.05")
 
 
