@@ -113,14 +113,7 @@ def _notes(site: SiteStatus, recent: list[PilotRecord], now_s: float) -> list[st
             f"stopped by {site.stop.by} at {clock_time(site.stop.since_s, now_s)}: {site.stop.reason}; "
             f"'aerotow resume {site.site}' ends it"
         )
-    if site.rules is not None and site.rules.closed:
-        notes.append(f"closed (owner: the site): {site.rules.closed}")
-    elif site.rules is not None and site.rules.words():
-        notes.append(f"rules of the site's admin in {site.rules.file} (owner: the site): {site.rules.words()}")
-    if site.outage is not None:
-        notes.append(f"no pilots (owner: {site.outage.owner}): {site.outage.text}")
-    if site.closures_unseen:
-        notes.append(f"its reservations are not known, so a pilot may be asked for across one: {site.closures_unseen}")
+    notes += _site_words(site)
     if site.breaker is not None and (site.breaker.mode != "closed" or site.breaker.failures):
         notes.append(f"breaker (owner: factory, from the pilots' ends) {breaker_words(site.breaker, now_s)}")
     if site.census.unknown:
@@ -140,6 +133,20 @@ def _notes(site: SiteStatus, recent: list[PilotRecord], now_s: float) -> list[st
     refused = last_refusal(recent)
     if refused is not None and refused.ended_s is not None:
         notes.append(f"last refusal {span(max(0.0, now_s - refused.ended_s))} ago: {refused.detail}")
+    return notes
+
+
+def _site_words(site: SiteStatus) -> list[str]:
+    """What the site's own admin has decided, and when it will be down."""
+    notes = []
+    if site.rules is not None and site.rules.closed:
+        notes.append(f"closed (owner: the site): {site.rules.closed}")
+    elif site.rules is not None and site.rules.words():
+        notes.append(f"rules of the site's admin in {site.rules.file} (owner: the site): {site.rules.words()}")
+    if site.outage is not None:
+        notes.append(f"no pilots (owner: {site.outage.owner}): {site.outage.text}")
+    if site.closures_unseen:
+        notes.append(f"its reservations are not known, so a pilot may be asked for across one: {site.closures_unseen}")
     return notes
 
 
