@@ -24,7 +24,7 @@ DOCKERFILE = ROOT / "Dockerfile"
 FILES = Path(__file__).resolve().parent / "files"
 PULL_TIMEOUT_S = 60.0
 DEBOOTSTRAP_TIMEOUT_S = 900.0
-PACKAGES = ("aerotow", "factory", "accounting", "overlay", "glidein", "tokens", "config", "testbed")
+PACKAGES = ("aerotow", "simulation", "factory", "accounting", "overlay", "glidein", "tokens", "config", "testbed")
 HOST_SUITE_MIRROR = re.compile(r"^(?:deb\s+(?:\[[^]]*\]\s+)?|URIs:\s*)(https?://\S+)", re.MULTILINE)
 
 
