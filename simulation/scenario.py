@@ -7,7 +7,10 @@ from pathlib import Path
 
 from config.load import parse_config
 from config.model import Config
+from factory.policy import policy_of
+from simulation.generate import bursty
 from simulation.model import Regime, SiteModel, WorldModel
+from simulation.run import Setup
 
 BUILT_IN = """
 [instance]
@@ -80,3 +83,18 @@ def world_for(config: Config, model: WorldModel | None = None) -> WorldModel:
     model = model or WorldModel(sites=())
     known = {site.name: site for site in model.sites}
     return replace(model, sites=tuple(known.get(name, SiteModel(name=name)) for name in sorted(config.sites)))
+
+
+def fault_setup(seed: int) -> Setup:
+    """Two hours of bursts at three sites that are quick and now and then lose a pilot, for runs with faults."""
+    queues = (Regime(median_s=60, lasts_s=7200), Regime(median_s=600, lasts_s=3600))
+    sites = tuple(
+        SiteModel(name=name, regimes=queues, fizzle=0.03, never_join=0.02, preempted_per_h=0.1)
+        for name in ("alpha", "beta", "gamma")
+    )
+    return Setup(
+        policy=policy_of(built_in_config()),
+        world=WorldModel(sites=sites),
+        trace=bursty(seed, days=0.08),
+        horizon_s=86_400.0,
+    )

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from aerotow.cli.app import App
-from aerotow.cli.failure import USAGE, Failure
+from aerotow.cli.failure import FAILED, USAGE, Failure
+from aerotow.cli.log import set_up_log
 from aerotow.cli.show import core_hours, json_option, percent, plain, print_json, say, span, table
 from factory.policy import policy_of
+from simulation.faultruns import FaultPlan, run_with_faults
 from simulation.generate import WORKLOADS
 from simulation.model import Result, TraceJob, WorldModel
 from simulation.pictures import pictures_of
 from simulation.policies import POLICIES
 from simulation.report import Summary, summarize
 from simulation.run import Setup, simulate
-from simulation.scenario import built_in_config, built_in_world, world_for
+from simulation.scenario import built_in_config, built_in_world, fault_setup, world_for
 from simulation.trace import read_trace, trace_lines
 from simulation.worldfile import read_world
 
@@ -97,6 +100,47 @@ def generate(workload: str, seed: int, days: float) -> None:
     """Print a generated trace, as a beginning for one of your own."""
     for line in trace_lines(WORKLOADS[workload](seed, days=days)):
         click.echo(line)
+
+
+@group.command("faults")
+@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="How many runs.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The first one's seed.")
+@click.option("--cycles", type=click.IntRange(min=1), default=60, show_default=True, help="Cycles with troubles.")
+@json_option
+@click.pass_context
+def faults(ctx: click.Context, seeds: int, seed: int, cycles: int, as_json: bool) -> None:
+    """
+    The whole loop with faults first, then healed.
+
+    Real cycle, ledger and lease: sights that fail, submissions that are lost, and a factory that is killed and started
+    again. Then everything works, and all must come to its end: no pilot lost, none doubled, no job left. A seed with
+    findings ends with 1.
+    """
+    set_up_log("console", level=logging.CRITICAL)
+    reports = [
+        run_with_faults(fault_setup(number), FaultPlan(cycles=cycles), seed=number) for number in _row(seed, seeds)
+    ]
+    if as_json:
+        print_json(reports)
+    else:
+        numbers = ("seed", "jobs", "pilots", "troubles", "kills", "cycles to heal")
+        table(
+            (*numbers, "findings"),
+            (
+                (one.seed, one.jobs, one.pilots, one.troubles, one.kills, one.healed_after_cycles, len(one.findings))
+                for one in reports
+            ),
+            right=numbers,
+        )
+        for one in reports:
+            for finding in one.findings:
+                say(f"seed {one.seed}: {finding}")
+    if any(one.findings for one in reports):
+        ctx.exit(FAILED)
+
+
+def _row(first: int, count: int) -> range:
+    return range(first, first + count)
 
 
 def _setup(

@@ -47,3 +47,10 @@ def test_a_trace_that_cannot_be_read_ends_with_its_line(tmp_path: Path) -> None:
 def test_the_operators_own_sites_can_be_tried(desk: Desk) -> None:
     told = desk.json("simulate", "run", "--my-sites", "--days", "0.1")
     assert {site["site"] for site in told[0]["sites"]} <= {"alpha", "beta"}
+
+
+def test_faults_are_simulated_by_seed() -> None:
+    done = run("faults", "--seeds", "1", "--seed", "3", "--cycles", "5", "--json")
+    assert 0 == done.exit_code, done.output
+    (told,) = json.loads(done.stdout)
+    assert (3, []) == (told["seed"], told["findings"])
