@@ -19,6 +19,7 @@ from config.model import (
     Factory,
     Instance,
     Limits,
+    Metrics,
     Politeness,
     Pool,
     Site,
@@ -39,6 +40,7 @@ _TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("factory", Factory),
     ("breaker", Breaker),
     ("politeness", Politeness),
+    ("metrics", Metrics),
     ("vanishing", Vanishing),
     ("sites.alpha", Site),
 )
@@ -53,6 +55,7 @@ _VALUES: Mapping[str, str] = {
     "bundle.sha256": f'"{"0" * 64}"',
     "access_points.ap1.schedd": '"ap1.example.org"',
     "vos.astro.projects": '{ dp001 = ["alice", "bob"] }',
+    "metrics.listen": '"127.0.0.1:9648"',
     "sites.alpha.account": '"dp001"',
     "sites.alpha.partition": '"compute"',
     "sites.alpha.cores": "8",

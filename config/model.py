@@ -143,6 +143,17 @@ class Breaker(_Strict):
     backoff_max: Span = Field(timedelta(hours=4), description="longest pause")
 
 
+class Metrics(_Strict):
+    """The factory's own numbers for Prometheus."""
+
+    listen: str | None = Field(
+        None,
+        pattern=r"^([0-9.]+|\[[0-9a-f:]+\]|localhost):[0-9]{1,5}$",
+        description="address:port; absent: none are served. They tell who runs what where, to whoever connects: keep "
+        "to loopback, or behind a firewall. Read at the start only",
+    )
+
+
 class Politeness(_Strict):
     """How a site that fails is left alone; how much a site is asked at all is its max_calls_per_minute."""
 
@@ -269,6 +280,7 @@ class Config(_Strict):
     factory: Factory = Factory()
     breaker: Breaker = Breaker()
     politeness: Politeness = Politeness()
+    metrics: Metrics = Metrics()
     vanishing: Vanishing = Vanishing()
     sites: dict[Name, Site] = Field(default_factory=dict)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import structlog
 
@@ -20,6 +21,7 @@ from factory.plan import plan as make_plan
 from factory.reconcile import reconcile
 from factory.sites.causes import cause_of
 from factory.sites.contract import (
+    CancelOutcome,
     FinalSeen,
     NotSent,
     Refused,
@@ -30,6 +32,7 @@ from factory.sites.contract import (
     Submitted,
     Uncertain,
 )
+from factory.watch import CycleReport, Nobody, Steps, Watcher
 from glidein.model import PilotPhase
 from overlay.model import DemandUnseen, MatchTable, SlotsUnseen
 
@@ -57,6 +60,7 @@ class World:
     submit_patience_s: int
     """A submission takes effect this long after its intent at the latest."""
     journal_keep: int
+    watcher: Watcher = field(default_factory=Nobody)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,30 +94,52 @@ def run_cycle(world: World, ledger: Ledger, looker: Looker, *, lease: Callable[[
     :raises LeaseLost: another factory acts for this instance; then nothing was sent.
     """
     now_s = world.clock()
+    steps = Steps(clock=time.monotonic)
     cycle = cycle_id(epoch_s=int(now_s), nonce=world.nonce())
     sights = look(world, ledger, looker)
+    steps.done("look")
     world.crash("observed")
-    observation = record(world, ledger, sights, cycle=cycle, now_s=now_s)
+    observation, ended = record(world, ledger, sights, cycle=cycle, now_s=now_s)
+    steps.done("record")
     world.crash("recorded")
     decided = make_plan(observation, world.match(observation, world.policy), world.policy)
+    steps.done("decide")
     # Every seen site, not only those that get pilots now: the bundle's minutes must not be the first job's wait.
     problems = prepare_sites(world.sites, sorted(configured_and_seen(world, sights)))
+    steps.done("prepare")
     intents = intents_of(decided, world, now_s=world.clock(), leave_out=frozenset(problems))
     commit(world, ledger, observation, decided, intents, lease=lease())
+    steps.done("commit")
     world.crash("committed")
     outcomes: tuple[SubmitOutcome, ...] = ()
-    cancelled = 0
+    cancels: tuple[CancelOutcome, ...] = ()
     if lease() is not None:
         outcomes = submit_intents(world.sites, intents, render=world.render, crash=world.crash)
+        steps.done("submit")
         settle_submissions(ledger, outcomes, now_s=world.clock())
         hold_off_where_too_much(world, looker, outcomes)
+        steps.done("settle")
         world.crash("settled")
         cancels = cancel_waiting(world.sites, decided.cancels, observation.pilots)
         world.crash("cancelled")
         ledger.settle_cancels(tuple(pilot for outcome in cancels for pilot in outcome.sent), world.clock())
-        cancelled = sum(len(outcome.sent) for outcome in cancels)
+        steps.done("cancel")
         forget_ended(world.sites, left_over_spools(ledger, sights))
+        steps.done("forget")
         world.crash("forgotten")
+    world.watcher.cycle_done(
+        CycleReport(
+            observation=observation,
+            plan=decided,
+            sites=tuple(site.name for site in world.policy.sites),
+            site_of={pilot.pilot_id: pilot.offer.site for pilot in intents},
+            submissions=outcomes,
+            cancels=cancels,
+            ended=ended,
+            steps=steps.taken(),
+        )
+    )
+    cancelled = sum(len(outcome.sent) for outcome in cancels)
     return summary(sights, observation, decided, outcomes, cancelled=cancelled, problems=problems)
 
 
@@ -129,8 +155,10 @@ def look(world: World, ledger: Ledger, looker: Looker) -> Sights:
     )
 
 
-def record(world: World, ledger: Ledger, sights: Sights, *, cycle: str, now_s: float) -> Observation:
-    """Bring the ledger up to what was seen and give the observation that the decision is made from."""
+def record(
+    world: World, ledger: Ledger, sights: Sights, *, cycle: str, now_s: float
+) -> tuple[Observation, tuple[PilotRecord, ...]]:
+    """Bring the ledger up to what was seen; the observation that the decision is made from, and what has ended."""
     known = ledger.open_pilots(world.instance)
     reconciled = reconcile(known, sights.sites, sights.slots, now_s=now_s, instance=world.instance, policy=world.policy)
     before = {pilot.pilot_id: pilot for pilot in known}
@@ -139,7 +167,8 @@ def record(world: World, ledger: Ledger, sights: Sights, *, cycle: str, now_s: f
         ledger.adopt(reconciled.adopted, now_s)
     ledger.record_observed((*updates, *accounted(ledger.unaccounted(world.instance), sights)), now_s)
     _log_changes(reconciled, updates, before)
-    return observation_of(world, ledger, sights, reconciled, cycle=cycle, now_s=now_s)
+    ended = tuple(pilot for pilot in updates if pilot.phase is PilotPhase.ENDED)
+    return observation_of(world, ledger, sights, reconciled, cycle=cycle, now_s=now_s), ended
 
 
 def observe(world: World, ledger: Ledger, sights: Sights, *, cycle: str, now_s: float) -> Observation:

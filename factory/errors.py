@@ -2,7 +2,8 @@
 What can be wrong before the factory can do its work. What a site does is never raised: it is an answer.
 
     FactoryError
-    └── SiteSetupError      a site cannot be spoken to as configured
+    ├── SiteSetupError      a site cannot be spoken to as configured
+    └── MetricsNotServed    the address for the metrics cannot be listened at
 """
 
 from __future__ import annotations
@@ -20,3 +21,14 @@ class SiteSetupError(FactoryError):
         self.site = site
         self.problem = problem
         self.remedy = remedy
+
+
+class MetricsNotServed(FactoryError):
+    """The metrics cannot be served where the operator wants them."""
+
+    def __init__(self, *, listen: str, problem: str) -> None:
+        super().__init__(
+            f"metrics.listen {listen}: {problem}; choose an address of this machine and a port that nobody else has"
+        )
+        self.listen = listen
+        self.problem = problem

@@ -166,10 +166,12 @@ def _cycle_or_log(world: Callable[[], World], ledger: Ledger, looker: Looker, ke
         done = run_cycle(made, ledger, looker, lease=keeper.lease)
     except (LedgerUnavailable, LeaseHeld) as error:
         log.error("cycle.failed", reason=str(error))
+        made.watcher.cycle_failed("ledger" if isinstance(error, LedgerUnavailable) else "lease")
         return False
     except Exception:
         # Our own fault. The next cycle starts from what is observed and from the ledger, as after a crash.
         log.exception("cycle.broke")
+        made.watcher.cycle_failed("broke")
         return False
     log_cycle(done, duration_s=made.clock() - started_s)
     return True

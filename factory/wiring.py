@@ -31,6 +31,7 @@ from factory.sites.resthttp import Server
 from factory.sites.shell import LocalShell, SshShell
 from factory.sites.slurm import SlurmSettings, SlurmSite, bundle_name
 from factory.sites.slurmrestd import SlurmrestdSite
+from factory.watch import Nobody, Watcher
 from glidein.epconfig import PoolFacts
 from glidein.script import TOKEN, BundleRef, SiteFacts, pilot_script_text, spool_files
 from overlay.client import PoolClient
@@ -125,6 +126,8 @@ class Worldmaker:
     """
 
     def __init__(self, path: Path, *, ledger: Ledger, crash: Crash = never) -> None:
+        self.watcher: Watcher = Nobody()
+        """Told of every cycle from the next world on."""
         self._path = path
         self._ledger = ledger
         self._crash = crash
@@ -160,6 +163,7 @@ class Worldmaker:
             crash=self._crash,
             submit_patience_s=int(4 * factory.command_timeout.total_seconds()),
             journal_keep=factory.journal_cycles,
+            watcher=self.watcher,
         )
 
     @property

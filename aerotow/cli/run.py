@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Literal
 
@@ -15,7 +17,9 @@ from aerotow.cli.app import App
 from aerotow.cli.failure import FAILED, USAGE, Failure
 from aerotow.cli.log import set_up_log
 from factory.crash import CRASH_POINTS, Crash, kill_at, never
+from factory.errors import MetricsNotServed
 from factory.loop import holder_name, run_loop
+from factory.metrics import Metrics, serve
 from factory.usage import read_usage
 from factory.wiring import Worldmaker, clocks_of, make_pool
 
@@ -45,6 +49,7 @@ def run(ctx: click.Context, once: bool, log_format: Literal["console", "json"] |
     maker = Worldmaker(app.config_path, ledger=ledger, crash=crash)
     stop = threading.Event()
     _end_on_signals(stop)
+    stop_serving = _serve_metrics(maker, config.metrics.listen)
 
     def usage() -> None:
         read_usage(
@@ -62,10 +67,25 @@ def run(ctx: click.Context, once: bool, log_format: Literal["console", "json"] |
             once=once,
         )
     finally:
+        stop_serving()
         maker.close()
     if code:
         why = "the cycle failed" if once else "another factory has taken the lease over"
         raise Failure(f"{why}; the log above says more", exit_code=FAILED)
+
+
+def _serve_metrics(maker: Worldmaker, listen: str | None) -> Callable[[], None]:
+    """Serve the factory's numbers where the operator wants them; gives how to end that."""
+    if listen is None:
+        return lambda: None
+    metrics = Metrics(meters=lambda: dict(maker.meters), started_s=time.time())
+    try:
+        close = serve(metrics, listen)
+    except MetricsNotServed as error:
+        raise Failure(str(error), exit_code=FAILED) from error
+    maker.watcher = metrics
+    structlog.get_logger().info("metrics.served", listen=listen)
+    return close
 
 
 def crash_of(text: str) -> Crash:
