@@ -168,8 +168,7 @@ def _use_wal(engine: Engine) -> None:
 
 def _migrate(engine: Engine) -> None:
     """Bring the schema to head; whoever comes second waits and finds it done."""
-    config = AlembicConfig()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config = alembic_config()
     script = ScriptDirectory.from_config(config)
     head = script.get_current_head()
     known = {revision.revision for revision in script.walk_revisions()}
@@ -181,8 +180,15 @@ def _migrate(engine: Engine) -> None:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         if _revision(connection, engine, known, head) != head:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(alembic_config(connection), "head")
+
+
+def alembic_config(connection: Connection | None = None) -> AlembicConfig:
+    """Where the migrations are, and the connection that they work on."""
+    config = AlembicConfig()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
 
 
 def _revision(connection: Connection, engine: Engine, known: set[str], head: str) -> str | None:

@@ -16,7 +16,7 @@ from accounting import journal
 from accounting.engine import reading, writing
 from accounting.errors import LeaseHeld, LeaseLost, PilotExists, PilotUnknown
 from accounting.journal import JournalEntry, JournalSpan
-from accounting.model import CancelIntent, CycleRecord, Lease, PilotRecord, SiteStop
+from accounting.model import CancelIntent, CycleRecord, JournalBounds, Lease, Packed, PilotRecord, SiteStop
 from accounting.orm import LeaseRow, PilotEventRow, PilotRow, RememberedSiteRow, SiteWordRow, StopRow
 from accounting.pilots import (
     ENDED,
@@ -216,10 +216,8 @@ class Ledger:
         cancels: tuple[CancelIntent, ...],
         surplus: tuple[PilotId, ...],
         now_s: float,
-        observation_json: str,
-        plan_json: str,
-        digest: str,
-        keep: int,
+        packed: Packed,
+        bounds: JournalBounds,
         lease: Lease | None = None,
     ) -> None:
         """
@@ -231,14 +229,7 @@ class Ledger:
         :raises PilotUnknown: a cancel is for a pilot that is not.
         :raises LeaseLost: the lease is another's.
         """
-        entry = JournalEntry(
-            instance=instance,
-            cycle=cycle,
-            at_s=now_s,
-            observation_json=observation_json,
-            plan_json=plan_json,
-            digest=digest,
-        )
+        entry = JournalEntry(instance=instance, cycle=cycle, at_s=now_s, packed=packed)
         with writing(self._engine) as session:
             _one_at_a_time(session, instance)
             if lease is not None:
@@ -246,7 +237,7 @@ class Ledger:
             _mark_open(session, instance, surplus=frozenset(surplus), now_s=int(now_s))
             _write_cancels(session, cancels, now_s=now_s)
             _write_intents(session, intents, now_s=now_s)
-            journal.write_entry(session, entry, keep=keep)
+            journal.write_entry(session, entry, bounds=bounds)
 
     def settle_submits(self, outcomes: tuple[SubmitSettled, ...], now_s: float) -> None:
         """
@@ -340,6 +331,11 @@ class Ledger:
         """The decision in force at a time; None for a time before the oldest that is kept."""
         with reading(self._engine) as session:
             return journal.latest(session, instance, at_s=time_s)
+
+    def journal_bytes(self, instance: str) -> int:
+        """Bytes that the journal takes, as its bound counts them."""
+        with reading(self._engine) as session:
+            return journal.size_bytes(session, instance)
 
     def journal_list(self, instance: str, limit: int = 100) -> tuple[JournalSpan, ...]:
         """What the journal holds, newest first."""

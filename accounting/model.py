@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,8 +80,40 @@ class CycleRecord:
     first_s: float
     last_s: float
     count: int
-    observation_json: str
-    plan_json: str
+    format: int
+    """How it is written: 1 observation and plan as two whole texts, 2 a root with shared parts."""
+    root: bytes
+    """The observation in format 1."""
+    parts: Mapping[str, bytes]
+    """By name; in format 1 only ``plan``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A piece of a record, named by its content by whoever made it."""
+
+    data: bytes
+    children: tuple[str, ...]
+    """Parts that it names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packed:
+    """A decision to write down; equal digests in a row are one entry with a count."""
+
+    root: Part
+    parts: Mapping[str, Part]
+    """Every part that the root reaches, by name."""
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalBounds:
+    """How much of the journal is kept for each instance."""
+
+    entries: int
+    size_bytes: int
+    """Of the compressed records; the entry in force is kept even where it alone is larger."""
 
 
 UsageKey = Literal["user", "project", "site", "day", "ap", "vo"]

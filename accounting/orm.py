@@ -150,8 +150,36 @@ class RememberedSiteRow(Base):
     settings: Mapped[str]
 
 
+class JournalSegmentRow(Base):
+    """
+    A run of decisions in the journal that share their parts, and are dropped together with them.
+
+    So a part that a kept decision names is never dropped, and nobody has to count who names it.
+    """
+
+    __tablename__ = "journal_segments"
+    __table_args__ = (Index(None, "instance", "id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    instance: Mapped[str]
+    size: Mapped[int]
+    """Compressed bytes of its decisions and parts, with what a row costs."""
+
+
+class JournalPartRow(Base):
+    """What decisions of a segment have in common, once; zlib-compressed."""
+
+    __tablename__ = "journal_parts"
+
+    segment: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    data: Mapped[bytes]
+    children: Mapped[str]
+    """Names of the parts that it names, by spaces."""
+
+
 class JournalRow(Base):
-    """One decision, or several equal ones in a row; the two texts are zlib-compressed UTF-8."""
+    """One decision, or several equal ones in a row; ``observation`` and ``plan`` are zlib-compressed UTF-8."""
 
     __tablename__ = "journal"
     __table_args__ = (Index(None, "instance", "id"),)
@@ -164,7 +192,14 @@ class JournalRow(Base):
     count: Mapped[int]
     digest: Mapped[str]
     observation: Mapped[bytes]
+    """The whole observation in format 1, the root of the record in format 2."""
     plan: Mapped[bytes]
+    """Empty in format 2."""
+    format: Mapped[int]
+    segment: Mapped[int]
+    """0 in format 1."""
+    children: Mapped[str]
+    """Names of the parts that the root names, by spaces."""
 
 
 class AttemptRow(Base):

@@ -129,7 +129,12 @@ class Factory(_Strict):
         timedelta(minutes=20),
         description="run time assumed for a job that declares no allowed_execute_duration",
     )
-    journal_cycles: int = Field(500, ge=2, description="decision records kept")
+    journal_cycles: int = Field(
+        20_000, ge=2, description="decision records kept at most; cycles in which nothing changed are one record"
+    )
+    journal_size: MemoryMib = Field(
+        256, description="compressed decision records kept at most; the oldest eighth goes when it is full"
+    )
 
 
 class Breaker(_Strict):

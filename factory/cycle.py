@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, field, replace
 import structlog
 
 from accounting.ledger import Ledger
-from accounting.model import Lease, PilotRecord
+from accounting.model import JournalBounds, Lease, PilotRecord
 from config.names import cycle_id, pilot_id, split_pilot_id
-from factory import journal
 from factory.act import Render, cancel_waiting, forget_ended, prepare_sites, submit_intents
 from factory.breaker import outcomes_of
 from factory.crash import Crash
+from factory.journal import packed
 from factory.model import Observation, Plan, Policy, Reconciled
 from factory.observe import Care, Looker, Pool, Sights
 from factory.plan import plan as make_plan
@@ -59,8 +59,12 @@ class World:
     crash: Crash
     submit_patience_s: int
     """A submission takes effect this long after its intent at the latest."""
+<<<<<<< HEAD
     journal_keep: int
     watcher: Watcher = field(default_factory=Nobody)
+=======
+    journal: JournalBounds
+>>>>>>> fd69eb3 (The journal keeps what a decision was made by, in shared parts, bounded by bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,7 +263,6 @@ def commit(
     lease: Lease | None,
 ) -> None:
     """Write intents, cancel intents and the journal entry in one transaction, which the lease guards."""
-    observed, planned = journal.observation_json(observation), journal.plan_json(decided)
     ledger.commit_plan(
         instance=world.instance,
         cycle=decided.cycle,
@@ -267,10 +270,8 @@ def commit(
         cancels=decided.cancels,
         surplus=decided.surplus,
         now_s=world.clock(),
-        observation_json=observed,
-        plan_json=planned,
-        digest=journal.digest(observed, planned),
-        keep=world.journal_keep,
+        packed=packed(observation, world.policy, decided),
+        bounds=world.journal,
         lease=lease,
     )
     if intents:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from accounting.model import PilotRecord
+from factory.journal import Recorded
 from factory.model import Observation, Policy, Verdict
-from factory.report import Recorded
 from factory.verdict import verdicts
 from glidein.model import PilotPhase
 from overlay.model import Bucket, Demand, DemandAtLeast, DemandSeen, DemandUnseen, MatchTable

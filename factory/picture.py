@@ -8,13 +8,13 @@ from itertools import chain
 
 from accounting.ledger import Ledger
 from accounting.model import PilotRecord
-from factory.journal import read_observation, read_plan
+from factory.errors import RecordUnreadable
+from factory.journal import Recorded, read_record
 from factory.model import Policy
 from factory.report import (
     ApStatus,
     Freshness,
     PoolStatus,
-    Recorded,
     SiteStatus,
     ap_statuses,
     freshness,
@@ -71,14 +71,18 @@ def take_picture(
 
 def history(ledger: Ledger, instance: str) -> Iterator[Recorded]:
     """Recorded cycles, newest first, each read only when asked for."""
+    first = True
     for span in ledger.journal_list(instance, limit=_HISTORY_MAX):
         record = ledger.journal_at(instance, span.first_s)
         if record is None:
             # Dropped meanwhile, because the journal is bounded.
             return
-        yield Recorded(
-            first_s=record.first_s,
-            last_s=record.last_s,
-            observation=read_observation(record.observation_json),
-            plan=read_plan(record.plan_json),
-        )
+        try:
+            recorded = read_record(record)
+        except RecordUnreadable:
+            if first:
+                raise
+            # From before an upgrade: what lies behind it is not known.
+            return
+        first = False
+        yield recorded

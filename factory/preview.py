@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from accounting.ledger import Ledger
-from accounting.model import CancelIntent, PilotRecord
+from accounting.model import CancelIntent, JournalBounds, PilotRecord
 from config.model import Config
 from factory.crash import never
 from factory.cycle import World, look, observe
@@ -199,5 +199,5 @@ def _world(config: Config, policy: Policy, sites: Mapping[str, Site]) -> World:
         nonce=lambda: 0,
         crash=never,
         submit_patience_s=0,
-        journal_keep=0,
+        journal=JournalBounds(entries=1, size_bytes=0),
     )

@@ -14,7 +14,8 @@ from typing import Literal
 
 from accounting.model import Lease, PilotRecord, SiteStop
 from factory.caps import is_pending
-from factory.model import BreakerState, Observation, Plan, Policy, Reason
+from factory.journal import Recorded
+from factory.model import BreakerState, Observation, Policy, Reason
 from factory.outages import outage_reason
 from factory.sites.contract import Cause, SiteSeen, SiteUnseen
 from glidein.model import EndReason, PilotPhase
@@ -131,17 +132,6 @@ class Freshness:
     """No cycle yet, or the last one is older than three cycle times."""
     lease: Lease | None
     lease_valid: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
-    """One recorded cycle, as far as reports need it."""
-
-    first_s: float
-    last_s: float
-    """Equal cycles in a row are one: the observation is of the first, and holds until then."""
-    observation: Observation
-    plan: Plan
 
 
 def freshness(last: Recorded | None, *, lease: Lease | None, cycle_time_s: float, now_s: float) -> Freshness:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from accounting.engine import open_database
 from accounting.ledger import Ledger
-from accounting.model import PilotRecord
+from accounting.model import JournalBounds, PilotRecord
 from config.errors import ConfigError
 from config.load import difference, parse_texts, read_texts
 from config.model import Config
@@ -162,8 +162,12 @@ class Worldmaker:
             nonce=lambda: secrets.randbits(16),
             crash=self._crash,
             submit_patience_s=int(4 * factory.command_timeout.total_seconds()),
+<<<<<<< HEAD
             journal_keep=factory.journal_cycles,
             watcher=self.watcher,
+=======
+            journal=JournalBounds(entries=factory.journal_cycles, size_bytes=factory.journal_size * 1024 * 1024),
+>>>>>>> fd69eb3 (The journal keeps what a decision was made by, in shared parts, bounded by bytes)
         )
 
     @property

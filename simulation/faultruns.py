@@ -15,7 +15,7 @@ from random import Random
 
 from accounting.engine import open_database
 from accounting.ledger import Ledger
-from accounting.model import Lease
+from accounting.model import JournalBounds, Lease
 from factory.crash import CRASH_POINTS
 from factory.cycle import World, run_cycle
 from factory.matching import match_observation
@@ -135,7 +135,7 @@ class Loop:
             nonce=lambda: self.nonces.getrandbits(16),
             crash=self._crash,
             submit_patience_s=int(PATIENCE_S),
-            journal_keep=2,
+            journal=JournalBounds(entries=2, size_bytes=2**20),
         )
 
     def _crash(self, point: str) -> None:

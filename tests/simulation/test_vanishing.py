@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from factory.journal import read_observation
+from factory.journal import read_record
 from factory.model import VanishPolicy
 from factory.sites.contract import SiteSeen, SiteUnseen
 from factory.sites.fake import Faults
@@ -32,7 +32,7 @@ def sight(world: SimWorld) -> SiteSeen | SiteUnseen:
     """What the last cycle made of the site."""
     record = world.ledger.journal_latest(INSTANCE)
     assert record is not None
-    (one,) = read_observation(record.observation_json).sites
+    (one,) = read_record(record).observation.sites
     return one
 
 

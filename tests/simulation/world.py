@@ -14,7 +14,7 @@ from random import Random
 
 from accounting.engine import open_database
 from accounting.ledger import Ledger
-from accounting.model import Lease
+from accounting.model import JournalBounds, Lease
 from factory.crash import CRASH_POINTS
 from factory.cycle import CycleSummary, World, run_cycle
 from factory.model import BreakerPolicy, Observation, Policy, SitePolicy
@@ -85,6 +85,7 @@ class SimWorld:
     removed: set[str] = field(default_factory=set)
     starts: int = 0
     submit_patience_s: int = 20
+    journal: JournalBounds = field(default_factory=lambda: JournalBounds(entries=5, size_bytes=2**30))
     lease: Lease = field(init=False)
 
     def __post_init__(self) -> None:
@@ -128,7 +129,7 @@ class SimWorld:
             nonce=lambda: self.random.getrandbits(16),
             crash=self._crash,
             submit_patience_s=self.submit_patience_s,
-            journal_keep=5,
+            journal=self.journal,
         )
 
     def policy(self) -> Policy:

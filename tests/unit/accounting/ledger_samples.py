@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from accounting.ledger import Ledger
-from accounting.model import PilotRecord
+from accounting.model import JournalBounds, Packed, Part, PilotRecord
 from glidein.model import BatchRecord, BatchState, EndReason, EndReport, Offer, PilotPhase, Shape
 
 NOW = 1_800_000_000
@@ -85,6 +86,13 @@ def ended(record: PilotRecord, **changes: Any) -> PilotRecord:
     return replace(life, **changes)
 
 
+def packed_of(text: str, *, digest: str, parts: Mapping[str, Part] | None = None) -> Packed:
+    """A record whose root is the text and names the parts that no other part names."""
+    parts = parts or {}
+    below = {name for part in parts.values() for name in part.children}
+    return Packed(root=Part(data=text.encode(), children=tuple(sorted(set(parts) - below))), parts=parts, digest=digest)
+
+
 def commit(ledger: Ledger, *intents: PilotRecord, at_s: float = NOW, **changes: Any) -> None:
     """Write a decision."""
     decision: dict[str, Any] = {
@@ -94,9 +102,7 @@ def commit(ledger: Ledger, *intents: PilotRecord, at_s: float = NOW, **changes: 
         "cancels": (),
         "surplus": (),
         "now_s": at_s,
-        "observation_json": "{}",
-        "plan_json": "{}",
-        "digest": str(at_s),
-        "keep": 10,
+        "packed": packed_of("{}", digest=str(at_s)),
+        "bounds": JournalBounds(entries=10, size_bytes=2**20),
     }
     ledger.commit_plan(**(decision | changes))

@@ -16,16 +16,20 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from ledger_samples import NOW, commit, intent
 from record_samples import MIDNIGHT, epoch, seen
 from sqlalchemy import Engine, text
 
-from accounting.engine import open_database, reading, writing
+from accounting.engine import alembic_config, open_database, reading, writing
 from accounting.errors import LedgerUnavailable, SchemaTooNew
 from accounting.ingest import Usage
 from accounting.ledger import Ledger
+from accounting.model import JournalBounds
 from accounting.orm import Base
 from accounting.usage import usage
+
+HEAD = ScriptDirectory.from_config(alembic_config()).get_current_head()
 
 needs_a_user_to_drop_to = pytest.mark.skipif(os.geteuid() != 0, reason="drops from root to nobody")
 
@@ -64,14 +68,14 @@ def test_sqlite_is_durable_strict_and_lets_readers_be(path: Path) -> None:
 
 # Mutation that turns it red: migrate in a transaction without the write lock.
 def test_several_that_open_an_empty_database_at_once_migrate_it_once(url: str) -> None:
-    code = "import sys; from accounting.engine import open_database; open_database(sys.argv[1])"
+    code = "import sys; from accounting.engine import alembic_config, open_database; open_database(sys.argv[1])"
     openers = [subprocess.Popen([sys.executable, "-c", code, url], stderr=subprocess.PIPE) for _ in range(3)]
     with ThreadPoolExecutor(3) as pool:
         engines = list(pool.map(open_database, [url] * 3))
     assert [(opener.communicate()[1], opener.returncode) for opener in openers] == [(b"", 0)] * 3
     for engine in engines:
         with engine.connect() as connection:
-            assert connection.execute(text("SELECT version_num FROM alembic_version")).all() == [("0002",)]
+            assert connection.execute(text("SELECT version_num FROM alembic_version")).all() == [(HEAD,)]
         engine.dispose()
 
 
@@ -103,7 +107,7 @@ def test_two_writers_wait_for_each_other_and_lose_nothing(url: str) -> None:
     def work(writer: int) -> None:
         for n in range(20):
             pilot = intent(100 * writer + n)
-            commit(ledgers[writer], pilot, at_s=NOW + n, keep=1000)
+            commit(ledgers[writer], pilot, at_s=NOW + n, bounds=JournalBounds(entries=1000, size_bytes=2**30))
             ledgers[writer].settle_submits(((pilot.pilot_id, "submitted", str(n)),), NOW + n)
 
     with ThreadPoolExecutor(2) as pool:
@@ -119,14 +123,16 @@ sys.path[:0] = [sys.argv[2]]
 from accounting.engine import open_database
 from accounting.ledger import Ledger
 from accounting.ingest import Usage
+from accounting.model import JournalBounds
 from ledger_samples import NOW, commit, intent
 from record_samples import MIDNIGHT, epoch, seen
 engine = open_database(sys.argv[1])
 ledger, taken = Ledger(engine), Usage(engine)
 first = len(ledger.pilots("demo", limit=10**6))
+bounds = JournalBounds(entries=10**6, size_bytes=2**30)
 print("ready", flush=True)
 for n in range(first, first + 10**5):
-    commit(ledger, *(intent(10 * n + k) for k in range(10)), at_s=NOW + n, keep=10**6)
+    commit(ledger, *(intent(10 * n + k) for k in range(10)), at_s=NOW + n, bounds=bounds)
     taken.ingest(seen(*(epoch(10 * n + k, end_s=MIDNIGHT + 2000 + n) for k in range(10)), taken_s=MIDNIGHT + 10**6), 0)
     print(n, flush=True)
 """
@@ -242,7 +248,7 @@ def in_child_as_nobody(code: str, path: Path) -> str:
 
 WRITE_AS_NOBODY = """
 import os, sys
-from accounting.engine import open_database
+from accounting.engine import alembic_config, open_database
 from accounting.errors import LedgerUnavailable
 from accounting.ledger import Ledger
 # Load everything first: nobody may not be able to read this Python.

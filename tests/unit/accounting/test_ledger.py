@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from ledger_samples import NOW, batch, commit, ended, intent
+from ledger_samples import NOW, batch, commit, ended, intent, packed_of
 
 from accounting.errors import LeaseLost, PilotExists, PilotUnknown
 from accounting.ledger import CANCEL_RETRY_S, Ledger
-from accounting.model import CancelIntent, Lease, PilotRecord, SiteStop
+from accounting.model import CancelIntent, JournalBounds, Lease, PilotRecord, SiteStop
 from glidein.model import EndReason, PilotPhase
 
 ONE = intent(1)
@@ -248,7 +248,7 @@ def test_sites_are_remembered_until_forgotten(ledger: Ledger) -> None:
 # Mutation that turns it red: compare with any earlier entry instead of the last one, or never.
 def test_equal_decisions_in_a_row_are_one_entry(ledger: Ledger) -> None:
     for at_s, digest in ((0, "a"), (60, "a"), (120, "b"), (180, "a")):
-        commit(ledger, at_s=at_s, digest=digest, observation_json=f'{{"now": {at_s}, "text": "\ud800é"}}')
+        commit(ledger, at_s=at_s, packed=packed_of(f"at {at_s} é", digest=digest))
 
     assert [(span.first_s, span.last_s, span.count) for span in ledger.journal_list("demo")] == [
         (180, 180, 1),
@@ -257,7 +257,7 @@ def test_equal_decisions_in_a_row_are_one_entry(ledger: Ledger) -> None:
     ]
     at_90 = ledger.journal_at("demo", 90)
     assert at_90 is not None
-    assert at_90.observation_json == '{"now": 0, "text": "\ud800é"}'
+    assert at_90.root.decode() == "at 0 é"
     assert ledger.journal_at("demo", -1) is None
     latest = ledger.journal_latest("demo")
     assert latest is not None
@@ -269,7 +269,7 @@ def test_equal_decisions_in_a_row_are_one_entry(ledger: Ledger) -> None:
 def test_journal_is_bounded_for_each_instance(ledger: Ledger) -> None:
     commit(ledger, at_s=0, instance="other")
     for at_s in range(12):
-        commit(ledger, at_s=at_s, keep=5)
+        commit(ledger, at_s=at_s, bounds=JournalBounds(entries=5, size_bytes=2**20))
 
     assert [span.first_s for span in ledger.journal_list("demo")] == [11, 10, 9, 8, 7]
     assert len(ledger.journal_list("other")) == 1

@@ -20,7 +20,7 @@ from worlds import (
     table,
 )
 
-from factory.journal import observation_json, read_observation
+from factory.journal import Recorded, from_file, to_file
 from factory.model import Observation, Verdict
 from factory.plan import decide, plan
 from factory.sites.contract import SiteUnseen
@@ -125,7 +125,8 @@ def test_an_unseen_sites_rules_are_not_known_and_its_running_pilots_speak_for_th
 
 def test_rules_are_part_of_the_written_observation() -> None:
     observed = world("deny vo astro\nallow user ada\ncap max_cores 3\npause x\n")
-    assert observed == read_observation(observation_json(observed))
+    decided = Recorded(first_s=0, last_s=1, observation=observed, policy=TWO, plan=plan(observed, table(observed), TWO))
+    assert decided == from_file(to_file(decided), name="a file")
 
 
 lines = st.sampled_from(
