@@ -59,12 +59,8 @@ class World:
     crash: Crash
     submit_patience_s: int
     """A submission takes effect this long after its intent at the latest."""
-<<<<<<< HEAD
-    journal_keep: int
-    watcher: Watcher = field(default_factory=Nobody)
-=======
     journal: JournalBounds
->>>>>>> fd69eb3 (The journal keeps what a decision was made by, in shared parts, bounded by bytes)
+    watcher: Watcher = field(default_factory=Nobody)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,8 @@ What can be wrong before the factory can do its work. What a site does is never 
 
     FactoryError
     ├── SiteSetupError      a site cannot be spoken to as configured
-<<<<<<< HEAD
-    └── MetricsNotServed    the address for the metrics cannot be listened at
-=======
+    ├── MetricsNotServed    the address for the metrics cannot be listened at
     └── RecordUnreadable    a recorded decision cannot be read by this version
->>>>>>> fd69eb3 (The journal keeps what a decision was made by, in shared parts, bounded by bytes)
 """
 
 from __future__ import annotations
@@ -27,7 +24,6 @@ class SiteSetupError(FactoryError):
         self.remedy = remedy
 
 
-<<<<<<< HEAD
 class MetricsNotServed(FactoryError):
     """The metrics cannot be served where the operator wants them."""
 
@@ -36,7 +32,9 @@ class MetricsNotServed(FactoryError):
             f"metrics.listen {listen}: {problem}; choose an address of this machine and a port that nobody else has"
         )
         self.listen = listen
-=======
+        self.problem = problem
+
+
 class RecordUnreadable(FactoryError):
     """A recorded decision cannot be read: another version wrote it, or it is damaged."""
 
@@ -45,5 +43,4 @@ class RecordUnreadable(FactoryError):
             f"{what} cannot be read: {problem}; read it with the version that wrote it, or take a newer record"
         )
         self.what = what
->>>>>>> fd69eb3 (The journal keeps what a decision was made by, in shared parts, bounded by bytes)
         self.problem = problem

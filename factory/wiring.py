@@ -162,12 +162,8 @@ class Worldmaker:
             nonce=lambda: secrets.randbits(16),
             crash=self._crash,
             submit_patience_s=int(4 * factory.command_timeout.total_seconds()),
-<<<<<<< HEAD
-            journal_keep=factory.journal_cycles,
-            watcher=self.watcher,
-=======
             journal=JournalBounds(entries=factory.journal_cycles, size_bytes=factory.journal_size * 1024 * 1024),
->>>>>>> fd69eb3 (The journal keeps what a decision was made by, in shared parts, bounded by bytes)
+            watcher=self.watcher,
         )
 
     @property
