@@ -44,6 +44,11 @@ class PilotRecord:
     """The last record of the batch system; final once the pilot has ended."""
     report: EndReport | None = None
 
+    @property
+    def requeued(self) -> bool:
+        """Whether it waits again after it had started: the site requeued it, and its second run will only leave."""
+        return self.phase is PilotPhase.PENDING and self.started_s is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class CancelIntent:

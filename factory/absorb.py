@@ -126,7 +126,7 @@ def supply(observation: Observation, policy: Policy, leaving: frozenset[str]) ->
     slots = slots_by_pilot(observation.slots)
     ranked: list[tuple[tuple[int, int, str, int, str], Vacancy]] = []
     for pilot in observation.pilots:
-        if pilot.phase in (PilotPhase.ENDED, PilotPhase.ENDING) or pilot.pilot_id in leaving:
+        if pilot.phase in (PilotPhase.ENDED, PilotPhase.ENDING) or pilot.pilot_id in leaving or pilot.requeued:
             continue
         slot = slots.get(pilot.pilot_id)
         vacancy = _of_slot(pilot, slot, observation.now_s) if slot else _of_record(pilot, observation, policy)

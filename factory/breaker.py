@@ -25,6 +25,7 @@ _NOBODYS_FAULT = frozenset(
         EndReason.CANCELLED,
         EndReason.CANCELLED_PENDING,
         EndReason.PREEMPTED,
+        EndReason.REQUEUED,
         EndReason.NEVER_APPEARED,
     }
 )

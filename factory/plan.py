@@ -170,7 +170,17 @@ def _taken_back(observation: Observation, policy: Policy) -> tuple[CancelIntent,
     stopped = _cancels_of_stopped_sites(observation)
     named = {cancel.pilot_id for cancel in stopped}
     waiting = [pilot for pilot in _may_cancel(observation) if pilot.pilot_id not in named]
-    return (*stopped, *cancels_before_outages(observation, policy, waiting))
+    return (*stopped, *_cancels_of_requeued(observation), *cancels_before_outages(observation, policy, waiting))
+
+
+def _cancels_of_requeued(observation: Observation) -> tuple[CancelIntent, ...]:
+    """What the site has put back into its queue: its second run would only leave, and a held one would stay."""
+    seen = {sight.site for sight in observation.sites if isinstance(sight, SiteSeen)}
+    return tuple(
+        CancelIntent(pilot_id=pilot.pilot_id, reason="the site requeued it after it had started; its token is spent")
+        for pilot in observation.pilots
+        if pilot.requeued and pilot.offer.site in seen and pilot.cancel_intended_s is None
+    )
 
 
 def _stops(observation: Observation) -> dict[str, str]:

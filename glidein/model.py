@@ -116,6 +116,8 @@ class EndReason(Enum):
     BAD_INPUT = "bad_input"
     NO_SCRATCH = "no_scratch"
     CONDOR_FAILED = "condor_failed"
+    REQUEUED = "requeued"
+    """The site ran the batch job a second time; that run leaves at once, because the first took token and jobs."""
     # The batch system, where no end report came.
     CANCELLED = "cancelled"
     CANCELLED_PENDING = "cancelled_pending"
@@ -142,6 +144,7 @@ EXIT_CODES: dict[EndReason, int] = {
     EndReason.BAD_INPUT: 23,
     EndReason.NO_SCRATCH: 24,
     EndReason.CONDOR_FAILED: 25,
+    EndReason.REQUEUED: 26,
 }
 """Exit codes of pilot.sh, one for each reason that the pilot itself can name; 0 is the normal end, no work left."""
 

@@ -6,7 +6,8 @@
 #   policy.sh      reads what the site's admin lets run here; vo.map is its map of projects to VOs
 #   token          the secret; it moves to the node and leaves the home when the pilot has joined or ended
 # It leaves end.json there, one line, and log.tail when something went wrong. Each reason has its own exit code:
-#   idle 0, lifetime 10, stopped 20, not_joined 21, bad_bundle 22, bad_input 23, no_scratch 24, condor_failed 25
+#   idle 0, lifetime 10, stopped 20, not_joined 21, bad_bundle 22, bad_input 23, no_scratch 24, condor_failed 25,
+#   requeued 26
 # POSIX sh: tried with dash, bash and busybox. All inside main(), so a script cut short in transfer does nothing.
 
 say() { echo "pilot: $*" >&2; }
@@ -45,11 +46,26 @@ read_facts() { # of pilot.env, only the keys we know, each value of harmless cha
         "$retire_margin_s" "$join_timeout_s" "$memory_reserve_mib" "$disk_mib" "$cores" "$memory_mib"; do
         [ -n "$value" ] || finish bad_input "a key is missing in pilot.env"
     done
+    case ${SLURM_RESTART_COUNT:-0} in 0) ;; *) leave_again ;; esac
     case $bundle in /*) ;; *) bundle=$spool/$bundle ;; esac
     case $rules_file in /*) ;; *) rules_file=$spool/$rules_file ;; esac
     for file in token condor_config payload.sh policy.sh vo.map; do
         [ -r "$spool/$file" ] || finish bad_input "no readable $file"
     done
+}
+
+leave_again() { # The site runs the job a second time, by its policy or its admin's hand. The token went with the first
+    # run and the jobs have gone elsewhere; what the first run has reported still holds.
+    earlier=$(head -c 8192 "$spool/end.json" 2>/dev/null)
+    first_jobs=$(earlier_number jobs) && jobs_before=$first_jobs
+    first_start=$(earlier_number start) && start=$first_start
+    first_joined=$(earlier_number joined) && joined_at=$first_joined
+    finish requeued "the site ran it again, restart $SLURM_RESTART_COUNT"
+}
+
+earlier_number() {
+    found=$(printf '%s\n' "$earlier" | sed -n "s/.*\"$1\": \([0-9]*\)[,}].*/\1/p")
+    number "$found" && echo "$found"
 }
 
 read_shape() { # what Slurm gave, which may be more or less than was asked for
@@ -180,7 +196,7 @@ watch_master() { # until it has ended; sets why
 }
 
 report() { # reason, exit code, detail: to the home, complete or not at all
-    end=$(date +%s) jobs=0
+    end=$(date +%s) jobs=$jobs_before
     [ ! -r "$scratch/payloads" ] || jobs=$(($(wc -l <"$scratch/payloads")))
     text=$(printf '%s' "$3" | tr -c 'A-Za-z0-9 ._:/=,()@+-' '?' | cut -c 1-300)
     line="{\"version\": 1, \"pilot_id\": \"$pilot_id\", \"reason\": \"$1\", \"exit_code\": $2, \"start\": $start,"
@@ -195,7 +211,7 @@ finish() { # reason, detail: the one way out
     [ -z "$asked" ] || [ "$1" = lifetime ] || [ "$1" = not_joined ] || set -- stopped "$2" # killed tar is no bad bundle
     case $1 in
     idle) code=0 ;; lifetime) code=10 ;; stopped) code=20 ;; not_joined) code=21 ;; bad_bundle) code=22 ;;
-    bad_input) code=23 ;; no_scratch) code=24 ;; *) code=25 ;;
+    bad_input) code=23 ;; no_scratch) code=24 ;; requeued) code=26 ;; *) code=25 ;;
     esac
     rm -f "$spool/token" "$scratch/tokens.d/pilot"
     report "$1" $code "$2"
@@ -216,7 +232,7 @@ main() {
     spool=$1 start=$(date +%s)
     pilot_id='' scratch_dir='' rules_file='' bundle='' bundle_sha256='' walltime_s='' stop_before_end_s='' retire_margin_s=''
     join_timeout_s='' memory_reserve_mib='' disk_mib='' cores='' memory_mib=''
-    scratch='' master='' joined_at='' why='' asked='' detail=''
+    scratch='' master='' joined_at='' why='' asked='' detail='' jobs_before=0
     node=$(printf '%s' "${SLURMD_NODENAME:-$(uname -n)}" | tr -c 'A-Za-z0-9._-' '?')
     [ -d "$spool" ] || { say "no spool directory '$spool'" && exit 23; }
     trap on_signal TERM INT

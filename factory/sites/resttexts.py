@@ -17,7 +17,7 @@ from factory.sites.contract import NotSent, Refused, SubmitOutcome, Submitted, U
 from factory.sites.reservations import PartitionNodes, Reservation, expand_hosts, tres_cpus
 from factory.sites.resthttp import Failure, NoReply, Reply
 from factory.sites.states import batch_state
-from factory.sites.texts import Unreadable, essence
+from factory.sites.texts import Unreadable, essence, whole_jobs
 from glidein.model import BatchRecord, BatchState, PilotId
 
 NO_SUCH_JOB = 2017
@@ -168,7 +168,7 @@ def parse_final(said: Said, *, user: str, exit_codes: bool) -> tuple[BatchRecord
     jobs = said.data.get("jobs")
     if not isinstance(jobs, list):
         return Unreadable(reason="slurmrestd: accounting answers without a list of jobs")
-    latest: dict[str, tuple[int, BatchRecord]] = {}
+    records: list[BatchRecord] = []
     for job in jobs:
         owner = _inside(job, "user")
         if owner != user and not _may_be_ours(job, owner):
@@ -178,11 +178,8 @@ def parse_final(said: Said, *, user: str, exit_codes: bool) -> tuple[BatchRecord
             return Unreadable(reason=f"slurmrestd: a record that does not parse: {essence(json.dumps(job)[:1000])}")
         if not read.partition or _inside(job, "time", "limit") is None or (read.state.is_final and read.end_s is None):
             continue
-        record = read if exit_codes else replace(read, exit_code=None, exit_signal=None)
-        age = record.submit_s or 0
-        if record.job_id not in latest or latest[record.job_id][0] <= age:
-            latest[record.job_id] = (age, record)
-    return tuple(record for _, (_, record) in sorted(latest.items()))
+        records.append(read if exit_codes else replace(read, exit_code=None, exit_signal=None))
+    return whole_jobs(records)
 
 
 def parse_reservations(said: Said) -> tuple[Reservation, ...] | Unreadable:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from config.names import split_pilot_id
@@ -89,7 +90,7 @@ def parse_squeue(stdout: str, stderr: str, status: int | None, *, nonce: str) ->
 
 def parse_sacct(stdout: str, stderr: str, status: int | None) -> tuple[BatchRecord, ...] | Unreadable:
     """
-    Read ``sacct -X -D -n -P``: for each job its latest record, sorted by job id as text.
+    Read ``sacct -X -D -n -P``: for each job its latest record with the time of all its runs, sorted by job id as text.
 
     Half records are left out, because they tell what is not so: 22.05 shows a running job as PENDING without
     partition or time limit for some seconds, and after an outage of slurmdbd a COMPLETED one without an end (measured).
@@ -98,7 +99,7 @@ def parse_sacct(stdout: str, stderr: str, status: int | None) -> tuple[BatchReco
     if trouble is not None:
         return trouble
     names = SACCT_FIELDS.split(",")
-    latest: dict[str, tuple[int, BatchRecord]] = {}
+    records: list[BatchRecord] = []
     for line in stdout.splitlines():
         values = line.split("|", len(names) - 1)
         if len(values) != len(names) or not re.fullmatch(r"[0-9]+(\.\w+)?([_+][0-9]+)?", values[0]):
@@ -107,10 +108,36 @@ def parse_sacct(stdout: str, stderr: str, status: int | None) -> tuple[BatchReco
         record = _final_record(row)
         if not row["TimelimitRaw"] or not row["Partition"] or (record.state.is_final and record.end_s is None):
             continue
-        age = record.submit_s or 0
-        if record.job_id not in latest or latest[record.job_id][0] <= age:
-            latest[record.job_id] = (age, record)
-    return tuple(record for _, (_, record) in sorted(latest.items()))
+        records.append(record)
+    return whole_jobs(records)
+
+
+def whole_jobs(records: Iterable[BatchRecord]) -> tuple[BatchRecord, ...]:
+    """
+    One record for each job, sorted by job id as text: its latest, with the time of all its runs.
+
+    A job that the site has requeued keeps its id and has a record for each run; what the runs before cost was charged.
+    """
+    runs: dict[str, list[BatchRecord]] = {}
+    for record in records:
+        runs.setdefault(record.job_id, []).append(record)
+    found = []
+    for _, same in sorted(runs.items()):
+        # Sorted, and stable: of equal ones the later line counts.
+        *earlier, last = sorted(same, key=lambda record: record.submit_s or 0)
+        if earlier:
+            before = [record for record in earlier if record.start_s is not None]
+            last = replace(
+                last,
+                start_s=before[0].start_s if before else last.start_s,
+                elapsed_s=None
+                if last.elapsed_s is None
+                else last.elapsed_s + sum(record.elapsed_s or 0 for record in before),
+                alloc_cpus=before[-1].alloc_cpus if last.alloc_cpus is None and before else last.alloc_cpus,
+                node=last.node or (before[-1].node if before else ""),
+            )
+        found.append(last)
+    return tuple(found)
 
 
 def parse_sbatch(pilot_id: PilotId, stdout: str, stderr: str, status: int | None) -> SubmitOutcome:

@@ -274,3 +274,29 @@ def test_script_cut_short_in_transfer_does_nothing(tmp_path: Path) -> None:
 
 def test_script_is_small_enough_to_be_read() -> None:
     assert len(PILOT_SCRIPT.read_text().splitlines()) <= 250
+
+
+@pytest.mark.parametrize("first_run", ["reported", "killed"])
+def test_run_again_by_the_site_it_leaves_at_once_and_keeps_what_the_first_run_said(
+    pilot: Pilot, first_run: str
+) -> None:
+    # Mutation: pilot.sh without leave_again: it says bad_input, and the breaker counts a failure.
+    (pilot.spool / "token").unlink()
+    if first_run == "reported":
+        (pilot.spool / "end.json").write_text(
+            f'{{"version": 1, "pilot_id": "{PILOT}", "reason": "stopped", "exit_code": 20, "start": 1000, '
+            '"joined": 1010, "end": 2000, "node": "n1", "cores": 2, "memory_mib": 4, "jobs": 3, "detail": "x"}\n'
+        )
+    pilot.start(SLURM_RESTART_COUNT="2")
+    reason, report = pilot.end()
+    assert EndReason.REQUEUED is reason
+    assert "restart 2" in report.detail
+    if first_run == "reported":
+        assert (3, 1000, 1010) == (report.jobs, report.start_s, report.joined_s)
+    else:
+        assert (0, None) == (report.jobs, report.joined_s)
+
+
+def test_a_first_run_that_counts_its_restarts_from_zero_works(pilot: Pilot) -> None:
+    pilot.start(IDLE, SLURM_RESTART_COUNT="0")
+    assert EndReason.REQUEUED is not pilot.end()[0]

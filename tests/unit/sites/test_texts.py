@@ -192,6 +192,25 @@ def test_half_records_of_accounting_are_left_out() -> None:
     assert ["7"] == [record.job_id for record in read]
 
 
+def _read(text: str) -> tuple[BatchRecord, ...]:
+    read = parse_sacct(text, "", 0)
+    assert isinstance(read, tuple)
+    return read
+
+
+def test_a_requeued_job_is_one_and_what_its_first_run_took_is_counted() -> None:
+    # As measured on 22.05.8 and 26.05.5 for `scontrol requeue` of a running job, then scancel while it waited.
+    # Mutation: whole_jobs gives the last record as it is.
+    rows = (
+        "7|REQUEUED|0:0|100|110|140|30|10|4|main|grid|n1|None|" + PILOT,
+        "7|RUNNING|0:0|140|260|Unknown|6|10|4|main|grid|n2|BeginTime|" + PILOT,
+        "7|CANCELLED by 0|0:0|140|Unknown|150|0|10|0|main|grid|None assigned|BeginTime|" + PILOT,
+    )
+    again, waited = (one for text in (rows[:2], (rows[0], rows[2])) for one in _read("\n".join(text)))
+    assert (BatchState.RUNNING, 110, 36, "n2") == (again.state, again.start_s, again.elapsed_s, again.node)
+    assert (BatchState.CANCELLED, 110, 30, 4) == (waited.state, waited.start_s, waited.elapsed_s, waited.alloc_cpus)
+
+
 def test_of_several_records_of_one_job_the_latest_counts() -> None:
     again = SACCT_LINE.replace("COMPLETED", "RUNNING").replace("|200|", "|Unknown|").replace("|100|110", "|150|160")
     for text in (f"{SACCT_LINE}\n{again}\n", f"{again}\n{SACCT_LINE}\n"):
