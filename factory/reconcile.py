@@ -11,7 +11,7 @@ from config.names import split_pilot_id
 from factory.absorb import slots_by_pilot
 from factory.model import Drift, Policy, Reconciled
 from factory.sites.contract import FinalSeen, SiteSeen, SiteSight
-from glidein.model import BatchRecord, BatchState, EndReport, Offer, PilotPhase, Shape
+from glidein.model import BatchRecord, BatchState, EndReason, EndReport, Offer, PilotPhase, Shape
 from glidein.phase import Evidence, pilot_phase
 from glidein.start import slot_memory_mib
 from overlay.model import Slot, Slots, SlotsSeen
@@ -111,6 +111,9 @@ def _updated(pilot: PilotRecord, view: _SiteView, slots: Slots, slot: Slot | Non
         report=report,
     )
     phase, end_reason = pilot_phase(evidence)
+    if end_reason is EndReason.CANCELLED_PENDING and pilot.started_s is not None:
+        # It had run, and was cancelled where its site had put it back: it did not wait all its life.
+        end_reason = EndReason.REQUEUED
     record = live
     if isinstance(final, BatchRecord) and (live is None or phase is PilotPhase.ENDED):
         record = final

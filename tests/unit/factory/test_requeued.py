@@ -64,6 +64,10 @@ def test_its_end_is_its_own_and_no_failure() -> None:
     site = seen("alpha", final=(ended,), reports=(report("alpha", 1, EndReason.REQUEUED, jobs=0),))
     told = reconcile((BUSY,), (site,), slots(), now_s=NOW_S, instance="tow", policy=RULES)
     assert [EndReason.REQUEUED] == [pilot.end_reason for pilot in told.pilots]
+    waited = batch("alpha", 1, BatchState.CANCELLED, end_s=NOW_S)
+    again = replace(BUSY, phase=PilotPhase.PENDING)
+    told = reconcile((again,), (seen("alpha", final=(waited,)),), slots(), now_s=NOW_S, instance="tow", policy=RULES)
+    assert [EndReason.REQUEUED] == [pilot.end_reason for pilot in told.pilots]
     rows = [outcome(NOW_S - n, EndReason.REQUEUED) for n in range(9)]
     assert {"neither"} == {judge(row, RULES.breaker) for row in rows}
     assert "closed" == breaker(outcomes(*rows), RULES.breaker, NOW_S).mode
