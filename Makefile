@@ -3,7 +3,7 @@ SHELL := /bin/sh
 PY := .venv/bin/python
 STAMP := .cache/setup.stamp
 
-.PHONY: help setup demo demo-down test test-fast test-long lint record lock testbed testbed-down
+.PHONY: help setup demo demo-down test test-fast test-long lint record lock testbed testbed-down contract mutants
 
 help:
 	@echo "make demo       bring up a federation in containers and run a real mixed load through it"
@@ -11,6 +11,8 @@ help:
 	@echo "make test       set up, lint, and run the whole suite on the real test-bed"
 	@echo "make test-fast  unit tests, properties and simulation only"
 	@echo "make test-long  the full form of the system tests (kill -9 at random, ten minutes of counting)"
+	@echo "make contract   try the contract of a site on every adapter, and print the matrix"
+	@echo "make mutants    spoil the code in a copy, once for each test of the contract, and see that test fail"
 	@echo "make record     record the outputs of the real Slurm and HTCondor anew"
 	@echo "make lock       pin the dependencies anew"
 
@@ -46,6 +48,12 @@ test-fast: setup
 
 test-long: setup
 	$(PY) -m pytest -m long
+
+contract: setup
+	$(PY) -m pytest tests/contract --basetemp=$$(mktemp -d /tmp/atw.XXXXXX)
+
+mutants: setup
+	$(PY) -m pytest tests/contract/test_mutations.py --basetemp=$$(mktemp -d /tmp/atw.XXXXXX)
 
 record: setup
 	scripts/record

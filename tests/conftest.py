@@ -6,6 +6,11 @@ import os
 
 from hypothesis import settings
 
+# Here and not in contract/: with xdist the controller reads only this file, and it is the one that prints.
+from tests.contract.matrix import pytest_runtest_logreport, pytest_terminal_summary
+
+__all__ = ["pytest_runtest_logreport", "pytest_terminal_summary"]
+
 # A busy machine is no failure. CI repeats the same examples, so that what fails there fails again for whoever looks.
 settings.register_profile("suite", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)
 settings.load_profile("suite")

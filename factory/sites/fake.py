@@ -117,6 +117,8 @@ class FakeSite:
     reports: dict[PilotId, EndReport] = field(default_factory=dict)
     unreadable: set[PilotId] = field(default_factory=set)
     bundle_there: bool = False
+    uploads: int = 0
+    """How often the bundle was put."""
     rules: SiteRules = NO_RULES
     """What the site's own admin has written."""
     closures: tuple[Closure, ...] = ()
@@ -158,6 +160,8 @@ class FakeSite:
         self.counts.prepare += 1
         if self.faults.unseen or self.faults.bundle_problem:
             return self.faults.bundle_problem or self.faults.unseen
+        if not self.bundle_there:
+            self.uploads += 1
         self.bundle_there = True
         return ""
 

@@ -107,7 +107,7 @@ class LocalShell:
     def run(self, script: Script) -> ShellResult:
         """Run one script here."""
         answer = exchange(
-            [*([] if self._home is None else ["env", f"HOME={self._home}"]), *remote_argv(script)],
+            self.client_argv(script),
             data=script.text.encode() + script.data,
             timeout_s=script.timeout_s + REMOTE_KILL_S + LOCAL_GRACE_S,
             limit_bytes=script.limit_bytes,
@@ -115,6 +115,10 @@ class LocalShell:
         if answer.ending == "not_started":
             return ShellResult(outcome=Outcome.NOT_CONNECTED, stderr=answer.stderr)
         return _result(answer, script)
+
+    def client_argv(self, script: Script) -> list[str]:
+        """The command itself, with another home directory where there is one."""
+        return [*([] if self._home is None else ["env", f"HOME={self._home}"]), *remote_argv(script)]
 
     def close(self) -> None:
         """There is nothing to end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import secrets
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from factory.sites.contract import KnownPilot, Site, SiteSeen, SubmitRequest
 from factory.sites.fake import FakeSite
 from factory.sites.restapi import RestSettings
 from factory.sites.resthttp import Server
-from factory.sites.shell import SshShell
+from factory.sites.shell import LocalShell, Script, Shell, SshShell
 from factory.sites.slurm import SlurmSettings, SlurmSite
 from factory.sites.slurmrestd import SlurmrestdSite
 from glidein.model import BatchState, EndReason, EndReport, Offer, Shape
@@ -161,7 +162,7 @@ class SlurmBench:
     """A real Slurm of the test-bed, through OpenSSH."""
 
     site: SlurmSite
-    shell: SshShell
+    shell: Shell
     settings: SlurmSettings
     offer: Offer
 
@@ -193,7 +194,8 @@ def slurm_bench(name: str, directory: Path) -> Iterator[SlurmBench]:
     from testbed import bed, containers, model
     from testbed import site as sites
 
-    bed.up(lambda text: print(f"  {text}", file=sys.stderr))
+    if not os.environ.get("AEROTOW_TESTBED_AS_IS"):
+        bed.up(lambda text: print(f"  {text}", file=sys.stderr))
     row, login = model.site_named(name), sites.login_host(name)
     key = directory / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "contract", "-f", str(key)], check=True)
@@ -225,6 +227,33 @@ def slurm_bench(name: str, directory: Path) -> Iterator[SlurmBench]:
         clean += f"; rm -rf ~/.aerotow/{INSTANCE}* ~/.aerotow/bundles/{sha256}.tar.gz ~/.ssh/authorized_keys2"
         environment = ["env", f"HOME={home}", "sh", "-c", clean]
         containers.execute(login, environment, user=model.PILOT_USER)
+
+
+class OnTheLoginHost(LocalShell):
+    """
+    The shell of a factory that runs where the Slurm commands are: the same commands and limits.
+
+    Only that the login host is a container, into which the command is carried, and not this machine.
+    """
+
+    def __init__(self, host: str, user: str) -> None:
+        super().__init__()
+        self._carrier = ["docker", "exec", "-i", "-u", user, "-e", f"HOME=/home/{user}", host]
+
+    def client_argv(self, script: Script) -> list[str]:
+        return [*self._carrier, *super().client_argv(script)]
+
+
+@contextmanager
+def local_bench(name: str, directory: Path) -> Iterator[SlurmBench]:
+    """The same real site for a factory on its login host."""
+    from testbed import model
+    from testbed import site as sites
+
+    with slurm_bench(name, directory) as far:
+        shell = OnTheLoginHost(sites.login_host(name).container, model.PILOT_USER)
+        site = SlurmSite(far.settings, shell, clock=time.time, nonce=lambda: secrets.token_hex(8))
+        yield SlurmBench(site=site, shell=shell, settings=far.settings, offer=far.offer)
 
 
 @dataclass

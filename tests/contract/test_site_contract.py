@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benches import Bench, FakeBench, SlurmBench, eventually, request, rest_bench, slurm_bench
+from benches import Bench, FakeBench, SlurmBench, eventually, local_bench, request, rest_bench, slurm_bench
 
 from factory.sites.contract import (
     FinalSeen,
@@ -20,22 +20,36 @@ from factory.sites.contract import (
     SubmitRequest,
     Submitted,
 )
+from factory.sites.fake import FakeSite
 from glidein.model import BatchRecord, BatchState, EndReason
 
-REAL = ("alpha", "beta", "gamma", "rest-alpha", "rest-beta", "rest-gamma")
-"""Real sites of the test-bed: by their commands through ssh, and through their slurmrestd."""
+SITES = ("alpha", "beta", "gamma")
+BENCHES = {"local": local_bench, "ssh": slurm_bench, "rest": rest_bench}
+"""Ways to a real Slurm of the test-bed: its commands on the spot, its commands through ssh, and its slurmrestd."""
 
 
-@pytest.fixture(scope="module", params=["fake", *(pytest.param(name, marks=pytest.mark.system) for name in REAL)])
+def adapters() -> list[object]:
+    """Every way to every site; on the spot is one place more for the same commands, so one site of it is enough."""
+    marks = {("local", "alpha"): [pytest.mark.long], ("local", "gamma"): [pytest.mark.long]}
+    return [
+        "fake",
+        *(
+            pytest.param(f"{way}-{site}", marks=[pytest.mark.system, *marks.get((way, site), [])])
+            for way in BENCHES
+            for site in SITES
+        ),
+    ]
+
+
+@pytest.fixture(scope="module", params=adapters())
 def kind(request: pytest.FixtureRequest) -> Iterator[SlurmBench | None]:
     """One connection for all tests of a real site."""
     if request.param == "fake":
         yield None
         return
-    way, _, name = request.param.rpartition("-")
-    open_bench = rest_bench if way == "rest" else slurm_bench
+    way, _, name = request.param.partition("-")
     # Not tmp_path: a socket's name has a limit.
-    with tempfile.TemporaryDirectory() as directory, open_bench(name, Path(directory)) as bench:
+    with tempfile.TemporaryDirectory() as directory, BENCHES[way](name, Path(directory)) as bench:
         yield bench
 
 
@@ -231,6 +245,32 @@ def test_a_forgotten_pilot_leaves_no_spool_directory(bench: Bench) -> None:
 
 
 def test_the_bundle_is_put_once(bench: Bench) -> None:
-    """Turned red by: the sha256 at the site compared with another one after the upload."""
+    """Turned red by: a bundle that is looked for, or put, at every call."""
     assert bench.site.prepare() == ""
+    before = calls(bench)
     assert bench.site.prepare() == ""
+    assert before == calls(bench)
+
+
+def test_a_look_takes_as_many_calls_for_many_pilots_as_for_few(bench: Bench) -> None:
+    """Turned red by: a call for each pilot."""
+    taken = []
+    for count in (3, 300):
+        unborn = [request(bench, "stays").pilot_id for _ in range(count)]
+        asked = tuple(
+            KnownPilot(pilot_id=name, batch_id=str(900_000 + n) if n % 2 else None, intended_s=int(bench.now_s()) - 5)
+            for n, name in enumerate(unborn)
+        )
+        before = calls(bench)
+        sight = bench.site.look(asked, now_s=bench.now_s())
+        assert isinstance(sight, SiteSeen), sight
+        assert isinstance(sight.final, FinalSeen), sight.final
+        taken.append(calls(bench) - before)
+    assert taken[0] == taken[1] > 0
+
+
+def calls(bench: Bench) -> int:
+    """What the site was asked so far: remote commands, requests, or calls of the one in memory."""
+    if isinstance(bench.site, FakeSite):
+        return bench.site.counts.look + bench.site.uploads
+    return bench.site._meter.calls().calls
