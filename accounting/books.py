@@ -8,9 +8,10 @@ from dataclasses import fields
 from sqlalchemy import Engine, select
 
 from accounting.engine import open_database, reading
+from accounting.finished import finished_jobs
 from accounting.ingest import Usage
 from accounting.ledger import Ledger
-from accounting.model import PilotUsageRow, StreamState, UsageKey, UsageRow
+from accounting.model import FinishedJob, PilotUsageRow, StreamState, UsageKey, UsageRow
 from accounting.orm import AttemptRow
 from accounting.usage import Comparison, compare, pilot_usage, usage
 from overlay.model import EpochRecord
@@ -48,6 +49,12 @@ class Books:
     ) -> tuple[PilotUsageRow, ...]:
         """See :func:`accounting.usage.pilot_usage`."""
         return pilot_usage(self._engine, since_s=since_s, until_s=until_s, now_s=now_s)
+
+    def finished_jobs(
+        self, *, since_s: float | None = None, until_s: float | None = None, limit: int
+    ) -> tuple[FinishedJob, ...]:
+        """See :func:`accounting.finished.finished_jobs`."""
+        return finished_jobs(self._engine, since_s=since_s, until_s=until_s, limit=limit)
 
     def compare(self, ap: str) -> tuple[Comparison, ...]:
         """See :func:`accounting.usage.compare`."""

@@ -176,3 +176,20 @@ class StreamState:
     quarantined: int
     catching_up: bool = False
     """The last reading was cut by its limit: there are records between ``mark_s`` and ``read_s`` still to be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class FinishedJob:
+    """A job that ended by itself, with its last attempt; times are epoch seconds."""
+
+    ap: str
+    global_job_id: str
+    owner: str
+    project: str
+    submit_s: int
+    start_s: int
+    end_s: int
+    cores: int
+    """What its last attempt was given, likewise memory and GPUs."""
+    memory_mib: int
+    gpus: int

@@ -13,6 +13,7 @@ from aerotow.cli.app import App
 from aerotow.cli.failure import FAILED, USAGE, Failure
 from aerotow.cli.log import set_up_log
 from aerotow.cli.show import core_hours, json_option, percent, plain, print_json, say, span, table
+from aerotow.cli.traces import export, generate, import_swf
 from factory.policy import policy_of
 from simulation.faultruns import FaultPlan, run_with_faults
 from simulation.generate import WORKLOADS
@@ -22,7 +23,7 @@ from simulation.policies import POLICIES
 from simulation.report import Summary, summarize
 from simulation.run import Setup, simulate
 from simulation.scenario import built_in_config, built_in_world, fault_setup, world_for
-from simulation.trace import read_trace, trace_lines
+from simulation.trace import read_trace
 from simulation.worldfile import read_world
 
 DAY_S = 86_400
@@ -90,16 +91,6 @@ def run(  # noqa: PLR0913 - one parameter for each option
         print_json(summaries)
     else:
         _print(summaries, out)
-
-
-@group.command("generate")
-@click.argument("workload", type=click.Choice(sorted(WORKLOADS)))
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--days", type=click.FloatRange(min=0.01), default=3.0, show_default=True)
-def generate(workload: str, seed: int, days: float) -> None:
-    """Print a generated trace, as a beginning for one of your own."""
-    for line in trace_lines(WORKLOADS[workload](seed, days=days)):
-        click.echo(line)
 
 
 @group.command("faults")
@@ -223,3 +214,7 @@ def _write(out: Path, results: list[Result], summaries: list[Summary]) -> None:
             (out / name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise Failure(f"{out}: the report cannot be written ({error.strerror}); name another --out") from error
+
+
+for _command in (export, generate, import_swf):
+    group.add_command(_command)

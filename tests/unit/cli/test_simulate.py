@@ -7,7 +7,9 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
+from accounting.books import Books
 from aerotow.cli.main import main
+from tests.unit.accounting.record_samples import MIDNIGHT, epoch, final, seen
 from tests.unit.cli.desk import Desk
 
 
@@ -54,3 +56,35 @@ def test_faults_are_simulated_by_seed() -> None:
     assert 0 == done.exit_code, done.output
     (told,) = json.loads(done.stdout)
     assert (3, []) == (told["seed"], told["findings"])
+
+
+def test_a_database_gives_a_trace_of_its_ended_jobs(desk: Desk) -> None:
+    # Mutation: leave the vacated attempt in (accounting/finished.py), and the first job's time is wrong.
+    books = Books(f"sqlite:///{desk.world.directory}/ledger.db")
+    books.payload.ingest(
+        seen(
+            epoch(1, 0, start_s=MIDNIGHT, end_s=MIDNIGHT + 50, vacate_code=1001),
+            epoch(1, 1),
+            epoch(2, 0, global_job_id=f"ap1#2.0#{MIDNIGHT}", owner="bob", cores=4),
+            epoch(3, 0),
+            final(1),
+            final(2, global_job_id=f"ap1#2.0#{MIDNIGHT}"),
+        ),
+        MIDNIGHT + 5000,
+    )
+    lines = [json.loads(line) for line in desk.run("simulate", "export").stdout.splitlines()]
+    assert [
+        {"submit_s": 0.0, "runtime_s": 100.0, "cores": 2, "memory_mib": 2000, "user": "alice", "project": "dp001"},
+        {"submit_s": 500.0, "runtime_s": 100.0, "cores": 4, "memory_mib": 2000, "user": "bob", "project": "dp001"},
+    ] == lines
+
+
+def test_a_workload_log_becomes_a_trace(tmp_path: Path) -> None:
+    path = tmp_path / "log.swf"
+    path.write_text("; Version: 2.2\n1 7 0 60 1 -1 -1 1 -1 -1 1 1 1 -1 -1 -1 -1 -1\n2 9 0 -1 1" + " -1" * 13 + "\n")
+    done = run("import-swf", str(path))
+    assert 0 == done.exit_code, done.output
+    assert [{"submit_s": 0.0, "runtime_s": 60.0, "user": "user1", "project": "group1"}] == [
+        json.loads(line) for line in done.stdout.splitlines()
+    ]
+    assert "left out: 1 line: no run time" in done.stderr

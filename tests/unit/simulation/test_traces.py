@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from simulation.errors import TraceUnreadable, WorldUnreadable
 from simulation.model import Outage, Regime, TraceJob
+from simulation.swf import parse_swf, read_swf
 from simulation.trace import parse_trace, read_trace, trace_lines
 from simulation.worldfile import read_world
 
@@ -98,3 +100,53 @@ def test_a_world_file_that_does_not_fit_is_refused_with_its_key(tmp_path: Path, 
     with pytest.raises(WorldUnreadable) as caught:
         read_world(path, sites=frozenset({"alpha", "beta"}))
     assert words in str(caught.value)
+
+
+# Job, submit, wait, run, allocated, cpu, used KiB, asked, asked s, asked KiB, status, user, group, five more.
+SWF = """
+; Version: 2.2
+; Computer: An example
+; Note: a comment: with a colon
+;
+1 100 10 3600 4 -1 -1 8 7200 524288 1 3 7 1 1 1 -1 -1
+2 160 -1 -1 -1 -1 -1 1 600 -1 5 4 7 1 1 1 -1 -1
+3 170 5 30.5 2 20 2048 -1 -1 -1 0 -1 -1 -1 -1 -1 -1 -1
+4 180 5 700 1 -1 -1 1 600 -1 1 4 7 1 1 1 -1 -1
+5 190 5 700 1 -1 -1 1 600 -1 2 4 7 1 1 1 -1 -1
+6 195 5 -1 1 -1 -1 1 600 -1 1 4 7 1 1 1 -1 -1
+7 199 5 10 64 -1 -1 64 600 -1 1 4 7 1 1 1 -1 -1
+"""
+
+
+def test_a_standard_workload_file_is_read(tmp_path: Path) -> None:
+    # Mutation: read any field from the place beside it (_job in simulation/swf.py).
+    path = tmp_path / "log.swf.gz"
+    path.write_bytes(gzip.compress(SWF.encode()))
+    read = read_swf(path, max_cores=32)
+    assert (
+        TraceJob(submit_s=0, cores=8, memory_mib=4096, runtime_s=3600, declared_s=7200, user="user3", project="group7"),
+        # Nothing was asked for: what it was given and used; nobody is known.
+        TraceJob(submit_s=70, cores=2, memory_mib=4, runtime_s=30.5),
+        # It ran longer than it asked for, which HTCondor would not have allowed.
+        TraceJob(submit_s=80, cores=1, runtime_s=700, declared_s=700, user="user4", project="group7"),
+    ) == read.jobs
+    assert (("Version", "2.2"), ("Computer", "An example"), ("Note", "a comment: with a colon")) == read.header
+    assert {
+        "cancelled before it ran": 1,
+        "part of a checkpointed job": 1,
+        "no run time": 1,
+        "more than 32 cores": 1,
+    } == dict(read.left_out)
+
+
+@pytest.mark.parametrize("line", ["1 2 3", "a " * 18, "nan " * 18])
+def test_another_format_is_refused_with_its_line(line: str) -> None:
+    with pytest.raises(TraceUnreadable, match="log, line 2: is not 18 numbers"):
+        parse_swf(["; Version: 2", line], path="log")
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "log.swf.gz"
+    path.write_bytes(gzip.compress(SWF.encode())[:40])
+    with pytest.raises(TraceUnreadable, match="cannot be read"):
+        read_swf(path)
