@@ -72,6 +72,17 @@ def parse_config(text: str, *, path: Path) -> Config:
 
 def parse_texts(texts: ConfigText) -> Config:
     """Check main file and site files together."""
+    tree, origin = tree_of(texts)
+    return parse_tree(texts.path, tree, origin=origin)
+
+
+def tree_of(texts: ConfigText) -> tuple[dict[str, Any], dict[str, Path]]:
+    """
+    The values of main file and site files as one tree, not yet checked, and the file of each site.
+
+    :raises ConfigFileError: one is not TOML.
+    :raises ConfigValueError: a site file is not one site, or a site is in two files.
+    """
     tree = _toml(texts.path, texts.main)
     origin: dict[str, Path] = {}
     if texts.sites:
@@ -84,11 +95,20 @@ def parse_texts(texts: ConfigText) -> Config:
             if name in origin:
                 raise _refusal(path, f"sites.{name}", f"is in {origin[name]} too", "keep one of the two")
             sites[name], origin[name] = table, path
+    return tree, origin
+
+
+def parse_tree(path: Path, tree: Mapping[str, Any], *, origin: Mapping[str, Path] | None = None) -> Config:
+    """
+    Check values that are read already; ``origin`` is the file of each site.
+
+    :raises ConfigValueError: keys that do not fit, all of them at once.
+    """
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
         problems = tuple(_problem(detail) for detail in error.errors())
-        raise ConfigValueError(path=texts.path, problems=problems, sites=origin) from error
+        raise ConfigValueError(path=path, problems=problems, sites=dict(origin or {})) from error
 
 
 def _one_site(path: Path, text: str) -> tuple[str, object]:

@@ -28,6 +28,15 @@ def verdicts_of(decision: Decision, match_table: MatchTable, policy: Policy, buc
     return tuple(_verdict(placed, site, match_table, policy) for site in placed.room.sites)
 
 
+def verdict_at(decision: Decision, match_table: MatchTable, policy: Policy, bucket_key: str, *, site: str) -> Verdict:
+    """The verdict on one bucket at one site; KeyError for a bucket or site that was not decided about."""
+    placed = decision.placed[bucket_key]
+    for one in placed.room.sites:
+        if one.policy.name == site:
+            return _verdict(placed, one, match_table, policy)
+    raise KeyError(site)
+
+
 def _verdict(placed: Placed, site: SiteRoom, table: MatchTable, policy: Policy) -> Verdict:
     """What became of one bucket at one site."""
     name = site.policy.name

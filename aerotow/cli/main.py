@@ -13,11 +13,13 @@ import click
 from aerotow.cli.app import DEFAULT_CONFIG, App
 from aerotow.cli.bundle import bundle
 from aerotow.cli.config import config
+from aerotow.cli.explain import explain
 from aerotow.cli.failure import FAILED, Failure, failures_for_people
 from aerotow.cli.log import set_up_log
 from aerotow.cli.pilots import pilot, pilots
 from aerotow.cli.plan import plan
 from aerotow.cli.pool import pool
+from aerotow.cli.replay import replay
 from aerotow.cli.run import run
 from aerotow.cli.simulate import group as simulate
 from aerotow.cli.site import site
@@ -26,6 +28,7 @@ from aerotow.cli.status import status
 from aerotow.cli.stop import resume, stop
 from aerotow.cli.token import token
 from aerotow.cli.usage import usage
+from aerotow.cli.whatif import what_if_command
 from aerotow.cli.why import why
 
 ENTRY_POINTS = "aerotow.commands"
@@ -122,10 +125,12 @@ def main(ctx: click.Context, config_path: Path) -> None:
 for _command in (
     bundle,
     config,
+    explain,
     pilot,
     pilots,
     plan,
     pool,
+    replay,
     resume,
     run,
     simulate,
@@ -135,6 +140,7 @@ for _command in (
     stop,
     token,
     usage,
+    what_if_command,
     why,
 ):
     main.add_command(_command)

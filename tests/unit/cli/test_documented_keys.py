@@ -43,6 +43,9 @@ def test_every_key_is_documented(desk: Desk) -> None:
         desk.json("pilots"),
         desk.json("pilot", pilot_id),
         desk.json("why", "ap1#12.0"),
+        desk.json("explain", "beta"),
+        desk.json("replay"),
+        desk.json("what-if", "--set", "sites.beta.max_pending=1"),
         desk.json("usage", "--by", "user,day"),
     ]
     documented = set(re.findall(r"`([a-z_]+)`", DOCS.read_text())) | {"user", "day"}
