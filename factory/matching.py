@@ -5,13 +5,24 @@ from __future__ import annotations
 from factory.model import Observation, Policy
 from glidein.epconfig import PoolFacts
 from glidein.slot import offer_ad_text
-from overlay.matching import match_table
+from overlay.matching import Matcher, match_table
 from overlay.model import Bucket, DemandUnseen, MatchTable, SlotsSeen
 
 
 def match_observation(observation: Observation, policy: Policy) -> MatchTable:
     """The match table of an observation; its clock is the observation's."""
     return match_table(buckets_of(observation), slot_ads(observation, policy), now_s=observation.now_s)
+
+
+class ObservationMatcher:
+    """:func:`match_observation` for one cycle after the other: what has not changed is not worked out again."""
+
+    def __init__(self) -> None:
+        self._matcher = Matcher()
+
+    def __call__(self, observation: Observation, policy: Policy) -> MatchTable:
+        """The match table of an observation."""
+        return self._matcher.table(buckets_of(observation), slot_ads(observation, policy), now_s=observation.now_s)
 
 
 def buckets_of(observation: Observation) -> tuple[Bucket, ...]:

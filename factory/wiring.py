@@ -22,7 +22,7 @@ from config.names import pilot_identity, pilot_key
 from factory.crash import Crash, never
 from factory.cycle import World
 from factory.loop import Clocks
-from factory.matching import match_observation
+from factory.matching import ObservationMatcher
 from factory.policy import lifetimes_of, policy_of, vo_map_of
 from factory.sites.contract import Site
 from factory.sites.meter import CallMeter
@@ -133,6 +133,7 @@ class Worldmaker:
         self._crash = crash
         self._texts = read_texts(path)
         self._config = parse_texts(self._texts)
+        self._match = ObservationMatcher()
         self._sites: dict[str, tuple[str, Site]] = {}
         """Name to the settings that the adapter was made from, and the adapter."""
         self._meters: dict[str, CallMeter] = {}
@@ -156,7 +157,7 @@ class Worldmaker:
             sites=self._adapters(),
             aps=tuple(sorted(config.access_points)),
             pool=make_pool(config, self._addresses),
-            match=match_observation,
+            match=self._match,
             render=renderer(config),
             clock=time.time,
             nonce=lambda: secrets.randbits(16),

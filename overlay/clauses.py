@@ -18,9 +18,9 @@ from overlay.model import FailedClause
 
 _DEPTH_MAX = 8
 _VALUE_MAX = 200
-_TEXTS_KEPT = 4096
+_TEXTS_KEPT = 16384
 """Buckets and slots share most of their expressions; without keeping them, explaining a pair costs ten times more."""
-_TOKEN = re.compile(
+TOKEN = re.compile(
     r"""(?P<string>"(?:[^"\\]|\\.)*")
       | (?P<quoted>'(?:[^'\\]|\\.)*')
       | (?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
@@ -29,8 +29,8 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _NAME = re.compile(r"[A-Za-z_]\w*")
-_OPENING = frozenset("([{")
-_CLOSING = frozenset(")]}")
+OPENING = frozenset("([{")
+CLOSING = frozenset(")]}")
 _WORDS = frozenset({"true", "false", "undefined", "error", "is", "isnt", "parent", "my", "target"})
 
 Owner = Literal["job", "slot"]
@@ -81,14 +81,14 @@ def split_conjuncts(expression: str) -> tuple[str, ...]:
 
     An expression whose outermost operator binds more loosely (``||``, ``? :``) is one clause.
     """
-    bare = _without_outer_parentheses(expression)
+    bare = without_outer_parentheses(expression)
     cuts: list[tuple[int, int]] = []
     depth = 0
-    for token in _TOKEN.finditer(bare):
+    for token in TOKEN.finditer(bare):
         symbol = token["operator"]
         if symbol is None:
             continue
-        depth += (symbol in _OPENING) - (symbol in _CLOSING)
+        depth += (symbol in OPENING) - (symbol in CLOSING)
         if depth == 0 and symbol in ("||", "?", "?:", ":"):
             return (bare,)
         if depth == 0 and symbol == "&&":
@@ -104,7 +104,7 @@ def split_conjuncts(expression: str) -> tuple[str, ...]:
 @lru_cache(maxsize=_TEXTS_KEPT)
 def references(expression: str) -> tuple[Reference, ...]:
     """Attributes that an expression reads, each once, in the order of their first appearance."""
-    tokens = [token for token in _TOKEN.finditer(expression) if not token[0].isspace()]
+    tokens = [token for token in TOKEN.finditer(expression) if not token[0].isspace()]
     found: dict[tuple[str, str], Reference] = {}
     for i, token in enumerate(tokens):
         name = token["name"]
@@ -150,14 +150,14 @@ def _text_of(ad: ClassAd, name: str) -> str | None:
         return None
 
 
-def _without_outer_parentheses(expression: str) -> str:
+def without_outer_parentheses(expression: str) -> str:
     """Remove parentheses that enclose the whole."""
     bare = expression.strip()
     while bare.startswith("("):
         depth = 0
-        for token in _TOKEN.finditer(bare):
+        for token in TOKEN.finditer(bare):
             symbol = token["operator"] or ""
-            depth += (symbol in _OPENING) - (symbol in _CLOSING)
+            depth += (symbol in OPENING) - (symbol in CLOSING)
             if depth == 0:
                 if token.end() < len(bare):
                     return bare
@@ -169,7 +169,8 @@ def _without_outer_parentheses(expression: str) -> str:
 
 
 @lru_cache(maxsize=_TEXTS_KEPT)
-def _parsed(expression: str) -> ExprTree | None:
+def parsed(expression: str) -> ExprTree | None:
+    """Parse an expression; None where it is none."""
     try:
         return ExprTree(expression)
     except ClassAdException:
@@ -177,8 +178,8 @@ def _parsed(expression: str) -> ExprTree | None:
 
 
 def _value(expression: str, ad: ClassAd, other: ClassAd) -> object:
-    parsed = _parsed(expression)
-    return Value.Error if parsed is None else parsed.eval(scope=ad, target=other)
+    tree = parsed(expression)
+    return Value.Error if tree is None else tree.eval(scope=ad, target=other)
 
 
 def _values(clause: str, ad: ClassAd, other: ClassAd) -> tuple[tuple[str, str], ...]:

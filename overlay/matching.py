@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from overlay.bulk import BulkMatch, Parts
 from overlay.classads import ClassAd, check_bindings, parse_ad, pin_time
 from overlay.clauses import Owner, conjuncts_of, failed_clauses
 from overlay.errors import AdUnreadable
+from overlay.lazyad import LazyAd, job_ad
 from overlay.model import Bucket, FailedClause, MatchTable
 
 OFFER_KEY = "offer:"
@@ -66,16 +68,66 @@ def match_table(buckets: Iterable[Bucket], slot_ads: Mapping[str, str], *, now_s
     ``slot_ads`` maps ``offer:SITE`` or ``pilot:PILOT_ID`` to new-ClassAd text. Its clock is ``now_s``, not the
     machine's, so the table is the same whenever it is made again.
     """
-    check_bindings()
-    moment_s = int(now_s)
-    columns = {key: column for column, key in enumerate(sorted(slot_ads))}
-    slots = [(1 << columns[key], prepared("slot", slot_ads[key], moment_s)) for key in columns]
-    jobs = {bucket.key: bucket.ad_text for bucket in buckets}
-    rows: dict[str, int] = {}
-    for key in sorted(jobs):
-        job = prepared("job", jobs[key], moment_s)
-        rows[key] = sum(bit for bit, slot in slots if sides_match(job, slot))
-    return MatchTable(columns=columns, rows=rows, failed=Reasons(jobs=jobs, slots=dict(slot_ads), now_s=moment_s))
+    return Matcher().table(buckets, slot_ads, now_s=now_s)
+
+
+@dataclass(slots=True)
+class _Job:
+    """A job's ad and the clauses that decide about it, for offers and for pilots, with the version they hold for."""
+
+    ad: LazyAd
+    parts: list[tuple[int, Parts]]
+
+
+class Matcher:
+    """
+    Matches from one cycle to the next: what has not changed is not evaluated again.
+
+    Its tables are those of :func:`match_table`; it keeps nothing of jobs and slots that are gone for longer than a
+    cycle, but for a bounded number of answers.
+    """
+
+    def __init__(self) -> None:
+        check_bindings()
+        self._jobs: dict[str, _Job] = {}
+        # Apart, because pilots come and go and offers stay.
+        self._offers, self._pilots = BulkMatch(), BulkMatch()
+
+    def table(self, buckets: Iterable[Bucket], slot_ads: Mapping[str, str], *, now_s: float) -> MatchTable:
+        """Match every bucket with every slot ad, as :func:`match_table` does."""
+        moment_s = int(now_s)
+        ads = {bucket.key: bucket.ad_text for bucket in buckets}
+        before, self._jobs = self._jobs, {}
+        keys = sorted(slot_ads, key=lambda key: (not key.startswith(OFFER_KEY), key))
+        offers = {key: slot_ads[key] for key in keys if key.startswith(OFFER_KEY)}
+        pilots = {key: slot_ads[key] for key in keys if not key.startswith(OFFER_KEY)}
+        self._offers.update(offers, now_s=moment_s, jobs=len(ads))
+        self._pilots.update(pilots, now_s=moment_s, jobs=len(ads))
+        rows: dict[str, int] = {}
+        for bucket_key in sorted(ads):
+            ad_text = ads[bucket_key]
+            job = self._jobs.get(ad_text) or before.get(ad_text) or _Job(ad=job_ad(ad_text), parts=[])
+            self._jobs[ad_text] = job
+            rows[bucket_key] = self._row(job, len(offers))
+        return MatchTable(
+            columns={key: column for column, key in enumerate(keys)},
+            rows=rows,
+            failed=Reasons(jobs=ads, slots=dict(slot_ads), now_s=moment_s),
+        )
+
+    def _row(self, job: _Job, offers: int) -> int:
+        """The slots that match a job: offers first, then pilots."""
+        if not job.ad.conjuncts():
+            return 0
+        both = (self._offers, self._pilots)
+        if [version for version, _ in job.parts] != [bulk.version for bulk in both]:
+            job.parts = [(bulk.version, bulk.parts_of(job.ad) if bulk.block.keys else ()) for bulk in both]
+        found = 0
+        for bulk, (_, parts), shift in zip(both, job.parts, (0, offers), strict=True):
+            if bulk.block.keys:
+                found |= bulk.row(job.ad, parts) << shift
+        job.ad.forget()
+        return found
 
 
 def sides_match(job: Side, slot: Side) -> bool:

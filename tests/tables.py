@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from overlay.matching import prepared
 from overlay.model import FailedClause, Match, MatchTable
 
 
@@ -24,3 +25,16 @@ def table_of(pairs: Mapping[tuple[str, str], Match]) -> MatchTable:
 def pairs_of(table: MatchTable) -> dict[tuple[str, str], Match]:
     """Every pair of a table."""
     return {(bucket, slot): table.get(bucket, slot) for bucket in table.rows for slot in table.columns}
+
+
+def slow_rows(jobs: Mapping[str, str], slot_ads: Mapping[str, str], *, now_s: float) -> dict[tuple[str, str], bool]:
+    """Every pair by HTCondor's own symmetric match, one after the other."""
+    moment_s = int(now_s)
+    slots = {key: prepared("slot", text, moment_s) for key, text in slot_ads.items()}
+    found = {}
+    for bucket, text in jobs.items():
+        job = prepared("job", text, moment_s)
+        for key, slot in slots.items():
+            readable = not job.broken and not slot.broken
+            found[bucket, key] = readable and bool(job.ad.symmetricMatch(slot.ad))
+    return found
