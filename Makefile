@@ -3,7 +3,7 @@ SHELL := /bin/sh
 PY := .venv/bin/python
 STAMP := .cache/setup.stamp
 
-.PHONY: help setup demo demo-down test test-fast test-long lint record lock testbed testbed-down contract mutants
+.PHONY: help setup demo demo-down test test-fast test-long chaos lint record lock testbed testbed-down contract mutants
 
 help:
 	@echo "make demo       bring up a federation in containers and run a real mixed load through it"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-long  the full form of the system tests (kill -9 at random, ten minutes of counting)"
 	@echo "make contract   try the contract of a site on every adapter, and print the matrix"
 	@echo "make mutants    spoil the code in a copy, once for each test of the contract, and see that test fail"
+	@echo "make chaos      30 minutes of faults under load on the test-bed (SECONDS=, SEED= to choose)"
 	@echo "make record     record the outputs of the real Slurm and HTCondor anew"
 	@echo "make lock       pin the dependencies anew"
 
@@ -54,6 +55,11 @@ contract: setup
 
 mutants: setup
 	$(PY) -m pytest tests/contract/test_mutations.py --basetemp=$$(mktemp -d /tmp/atw.XXXXXX)
+
+chaos: SECONDS ?= 1800
+chaos: SEED ?= 1
+chaos: setup
+	$(PY) -m tests.chaos.run --seconds $(SECONDS) --seed $(SEED) --report chaos-report.md --keep-log chaos-factory.log
 
 record: setup
 	scripts/record
