@@ -19,6 +19,7 @@ from accounting.journal import JournalEntry, JournalSpan
 from accounting.model import CancelIntent, CycleRecord, JournalBounds, Lease, Packed, PilotRecord, SiteStop
 from accounting.orm import LeaseRow, PilotEventRow, PilotRow, RememberedSiteRow, SiteWordRow, StopRow
 from accounting.pilots import (
+    CHUNK,
     ENDED,
     REFUTABLE,
     PilotEvent,
@@ -124,6 +125,16 @@ class Ledger:
         with reading(self._engine) as session:
             row = session.get(PilotRow, pilot_id)
             return None if row is None else record_of(row)
+
+    def ended_of(self, pilot_ids: Iterable[PilotId]) -> frozenset[PilotId]:
+        """Those of the pilots that the ledger holds as ended."""
+        wanted, ended = sorted(set(pilot_ids)), set[PilotId]()
+        with reading(self._engine) as session:
+            for first in range(0, len(wanted), CHUNK):
+                chunk = wanted[first : first + CHUNK]
+                query = select(PilotRow.pilot_id).where(PilotRow.pilot_id.in_(chunk), PilotRow.phase == ENDED)
+                ended.update(session.scalars(query))
+        return frozenset(ended)
 
     def events(self, pilot_id: PilotId) -> tuple[PilotEvent, ...]:
         """What happened to a pilot, in order."""

@@ -302,17 +302,9 @@ def left_over_spools(ledger: Ledger, sights: Sights) -> dict[str, tuple[str, ...
     One that the ledger does not know at all is left alone: it may be another factory's, or ours from before a lost
     ledger, and its pilot may still wait.
     """
-    return {
-        sight.site: tuple(sorted(pilot for pilot in sight.spools if _has_ended(ledger, pilot)))
-        for sight in sights.sites
-        if isinstance(sight, SiteSeen)
-    }
-
-
-def _has_ended(ledger: Ledger, pilot: str) -> bool:
-    """Whether the ledger holds this pilot as ended."""
-    known = ledger.pilot(pilot)
-    return known is not None and known.phase is PilotPhase.ENDED
+    there = {sight.site: sight.spools for sight in sights.sites if isinstance(sight, SiteSeen)}
+    ended = ledger.ended_of(pilot for spools in there.values() for pilot in spools)
+    return {site: tuple(sorted(ended & set(spools))) for site, spools in there.items()}
 
 
 def summary(

@@ -98,6 +98,11 @@ class SlurmSite:
         """The site's name in the configuration."""
         return self._settings.site
 
+    @property
+    def meter(self) -> CallMeter:
+        """What the site is asked."""
+        return self._meter
+
     def look(self, known: tuple[KnownPilot, ...], *, now_s: float) -> SiteSight:
         """Live jobs, final records of the known pilots that are not live, and end reports: one remote command."""
         nonce = self._nonce()
