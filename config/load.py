@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from config.errors import ConfigFileError, ConfigValueError
-from config.model import Config
+from config.model import Config, Site
 
 SITES_DIR = "sites.d"
 SITE_FILES_MAX = 10_000
@@ -147,12 +147,25 @@ def _toml(path: Path, text: str) -> dict[str, Any]:
 
 
 def difference(before: Config, after: Config) -> tuple[str, ...]:
-    """What changed, one line for each key: ``sites.alpha.cores: 4, now 8``; the database's URL is not shown."""
-    old, new = _flat(before.model_dump(mode="json")), _flat(after.model_dump(mode="json"))
+    """
+    What changed, one line for each key: ``sites.alpha.cores: 4, now 8``; the database's URL is not shown.
+
+    A site that has another name now is told as renamed, and its changed keys under the new name.
+    """
+    new_names = renames(before, after)
+    tree = before.model_dump(mode="json")
+    tree["sites"] = {new_names.get(name, name): site for name, site in tree["sites"].items()}
+    old, new = _flat(tree), _flat(after.model_dump(mode="json"))
     for values in (old, new):
         values.pop("instance.database", None)
-    gone, come = set(before.sites) - set(after.sites), set(after.sites) - set(before.sites)
+    gone = set(before.sites) - set(after.sites) - set(new_names)
+    come = set(after.sites) - set(before.sites) - set(new_names.values())
     lines = [f"sites.{name}: removed" for name in gone] + [f"sites.{name}: added" for name in come]
+    lines += [
+        f"sites.{name}: renamed to {now} (same way to it, account and partition); pilots with the old name are watched "
+        "until they have ended"
+        for name, now in new_names.items()
+    ]
     for key in sorted(old.keys() | new.keys()):
         parts = key.split(".")
         if parts[0] == "sites" and len(parts) > 1 and parts[1] in gone | come:
@@ -160,6 +173,28 @@ def difference(before: Config, after: Config) -> tuple[str, ...]:
         if old.get(key) != new.get(key):
             lines.append(f"{key}: {_shown(old.get(key))}, now {_shown(new.get(key))}")
     return tuple(sorted(lines))
+
+
+def renames(before: Config, after: Config) -> dict[str, str]:
+    """
+    Old to new name of each site that is reached, charged and queued as before, and only has another name now.
+
+    Where two could be meant, none is: then they are removed and added.
+    """
+    gone = [name for name in before.sites if name not in after.sites]
+    come = [name for name in after.sites if name not in before.sites]
+    found: dict[str, str] = {}
+    for old in gone:
+        same = [new for new in come if _place(after.sites[new]) == _place(before.sites[old])]
+        twins = [other for other in gone if _place(before.sites[other]) == _place(before.sites[old])]
+        if len(same) == 1 and len(twins) == 1:
+            found[old] = same[0]
+    return found
+
+
+def _place(site: Site) -> tuple[object, ...]:
+    """What makes a site the same whatever its name: the way to it, and the queue and the account there."""
+    return site.login, site.rest, site.rest_user, site.shared_dir, site.account, site.partition, site.qos
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

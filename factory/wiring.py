@@ -15,7 +15,7 @@ from accounting.engine import open_database
 from accounting.ledger import Ledger
 from accounting.model import JournalBounds, PilotRecord
 from config.errors import ConfigError
-from config.load import difference, parse_texts, read_texts
+from config.load import difference, parse_texts, read_texts, renames
 from config.model import Config
 from config.model import Site as SiteConfig
 from config.names import pilot_identity, pilot_key
@@ -199,6 +199,7 @@ class Worldmaker:
             "config.taken",
             added=sorted(after - before),
             removed=sorted(before - after),
+            renamed=renames(self._config, changed),
             changes=difference(self._config, changed)[:CHANGES_SHOWN],
         )
         self._texts, self._config = texts, changed

@@ -10,7 +10,7 @@ import click
 from aerotow.cli.app import App, pass_app
 from aerotow.cli.show import json_option, memory, print_json, say, table
 from config.example import example_toml
-from config.load import load_config
+from config.load import difference, load_config
 from config.model import Config
 from config.names import CM_KEY, pilot_key
 from config.units import format_span, format_walltime
@@ -47,6 +47,26 @@ def check(app: App, file: Path | None, as_json: bool) -> None:
     _summary(path, read)
     for note in notes:
         say(f"note: {note}")
+
+
+@config.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option
+@pass_app
+def diff(app: App, file: Path, as_json: bool) -> None:
+    """
+    What would change if FILE, with its sites.d, took the place of the file in force.
+
+    One line for each key; a site that only has another name is told as renamed.
+    """
+    lines = difference(app.config, load_config(file))
+    if as_json:
+        print_json({"before": str(app.config_path), "after": str(file), "changes": list(lines)})
+        return
+    for line in lines:
+        say(line)
+    if not lines:
+        say(f"{file}: no difference to {app.config_path}")
 
 
 def missing_here(read: Config) -> list[str]:

@@ -251,3 +251,15 @@ def test_version_and_help() -> None:
     for command in (*own, "why"):
         assert f"\n  {command} " in text
     assert 2 == runner.invoke(main, ["no-such-command"]).exit_code
+
+
+def test_config_diff_says_what_a_file_would_change(desk: Desk, tmp_path: Path) -> None:
+    # Mutation: difference(load_config(file), app.config): the values are the wrong way round.
+    now = Path(desk.run("config", "check").stdout.split(": fine")[0])
+    other = tmp_path / "other.toml"
+    text = now.read_text()
+    other.write_text(text + "\n[politeness]\nbackoff = '45 s'\n")
+    assert "politeness.backoff: 30.000 s, now 45.000 s" in desk.run("config", "diff", str(other)).stdout
+    same = tmp_path / "same.toml"
+    same.write_text(text)
+    assert "no difference" in desk.run("config", "diff", str(same)).stdout

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from config.errors import ConfigError
-from config.load import difference, load_config, read_texts
+from config.load import difference, load_config, read_texts, renames
 
 MAIN = """
 [instance]
@@ -128,3 +128,27 @@ def test_the_difference_names_sites_and_keys(main: Path) -> None:
         "sites.beta: added",
     ) == difference(before, after)
     assert "sites.beta: removed" in difference(after, before)
+
+
+def test_a_site_that_only_has_another_name_is_renamed(main: Path) -> None:
+    # Mutation: renames() always empty: then it is removed and added, and the changed key is not told.
+    put(main, BETA)
+    before = load_config(main)
+    (main.parent / "sites.d/beta.toml").unlink()
+    renamed = BETA.replace("[sites.beta]", "[sites.north]").replace("cores = 8", "cores = 9")
+    (main.parent / "sites.d/north.toml").write_text(renamed)
+    after = load_config(main)
+    assert {"beta": "north"} == renames(before, after)
+    told = difference(before, after)
+    assert told[0].startswith("sites.beta: renamed to north (same way to it, account and partition)")
+    assert ("sites.north.cores: 8, now 9",) == told[1:]
+
+
+def test_where_two_could_be_meant_none_is_renamed(main: Path) -> None:
+    # Mutation: len(same) >= 1 in renames(): a guess.
+    put(main, BETA)
+    before = load_config(main)
+    (main.parent / "sites.d/beta.toml").unlink()
+    for name in ("north", "south"):
+        (main.parent / f"sites.d/{name}.toml").write_text(BETA.replace("[sites.beta]", f"[sites.{name}]"))
+    assert ("sites.beta: removed", "sites.north: added", "sites.south: added") == difference(before, load_config(main))
