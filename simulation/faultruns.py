@@ -18,7 +18,7 @@ from accounting.ledger import Ledger
 from accounting.model import JournalBounds, Lease
 from factory.crash import CRASH_POINTS
 from factory.cycle import World, run_cycle
-from factory.matching import match_observation
+from factory.matching import ObservationMatcher
 from factory.observe import Looker
 from glidein.model import PilotPhase
 from simulation.kinds import AP
@@ -76,6 +76,7 @@ class Loop:
     pool: LoopPool = field(init=False)
     ledger: Ledger = field(init=False)
     looker: Looker = field(init=False)
+    match: ObservationMatcher = field(init=False)
     lease: Lease = field(init=False)
     kill_at: str = ""
     starts: int = 0
@@ -87,7 +88,7 @@ class Loop:
         fits = fits_of(setup.policy)
         self.world = SimWorld(setup.world, setup.trace, seed=self.seed, lifetimes=setup.policy.lifetimes, fits=fits)
         self.sites = {name: LoopSite(name=name, world=self.world) for name in sorted(self.world.sites)}
-        self.pool = LoopPool(world=self.world, condor_version=setup.policy.slot_facts.condor_version)
+        self.pool = LoopPool(world=self.world)
         self.ledger = Ledger(open_database("sqlite://"))
         self.nonces = Random(f"{self.seed}/cycles")
         self.start()
@@ -95,6 +96,7 @@ class Loop:
     def start(self) -> None:
         """A new factory: nothing of the old one is left but the ledger."""
         self.starts += 1
+        self.match = ObservationMatcher()
         self.looker = Looker(patience_s=30, random=Random(f"{self.seed}/{self.starts}/looks"))
         self.lease = self.ledger.acquire_lease(
             INSTANCE, f"sim-{self.starts}", self.world.now_s, LEASE_S, replacing=f"sim-{self.starts - 1}"
@@ -129,7 +131,7 @@ class Loop:
             sites=self.sites,
             aps=(AP,),
             pool=self.pool,
-            match=match_observation,
+            match=self.match,
             render=lambda pilot: (("pilot.sh", b"#!/bin/sh\n"),),
             clock=lambda: self.world.now_s,
             nonce=lambda: self.nonces.getrandbits(16),

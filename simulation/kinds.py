@@ -135,14 +135,21 @@ class Fits:
             known = self._known[key] = self._evaluated(kind.bucket, offer)
         return known
 
-    def _evaluated(self, bucket: Bucket, offer: Offer) -> bool:
-        lasting = replace(offer, shape=replace(offer.shape, walltime_s=LONG_S))
-        ad = offer_ad_text(
-            offer=lasting,
+    def slot_ad(self, offer: Offer, *, start_s: int) -> str:
+        """The ad of the slot of a pilot that started then."""
+        # The offer's ad allows for the longest time to join; this one has joined.
+        return self._ad(offer, now_s=start_s + self._lifetimes.join_timeout_s)
+
+    def _ad(self, offer: Offer, *, now_s: int) -> str:
+        return offer_ad_text(
+            offer=offer,
             lifetimes=self._lifetimes,
             pool=PoolFacts(collector="", trust_domain=DOMAIN),
             condor_version=self._condor_version,
-            now_s=0,
+            now_s=now_s,
         )
+
+    def _evaluated(self, bucket: Bucket, offer: Offer) -> bool:
+        ad = self._ad(replace(offer, shape=replace(offer.shape, walltime_s=LONG_S)), now_s=0)
         slot = f"offer:{offer.site}"
         return match_table((bucket,), {slot: ad}, now_s=0).get(bucket.key, slot).matches

@@ -25,12 +25,10 @@ from factory.sites.contract import (
     Submitted,
     Uncertain,
 )
-from glidein.epconfig import PoolFacts
 from glidein.model import EXIT_CODES, BatchRecord, BatchState, EndReason, EndReport, PilotId
-from glidein.slot import offer_ad_text
 from overlay.model import Demand, DemandSeen, DemandUnseen, Slots, SlotsSeen, SlotsUnseen
 from simulation.books import reported
-from simulation.kinds import AP, DOMAIN
+from simulation.kinds import AP
 from simulation.pilots import SimPilot
 from simulation.world import SimWorld
 
@@ -168,10 +166,8 @@ class LoopPool:
     """Implements :class:`factory.observe.Pool` over the modelled world."""
 
     world: SimWorld
-    condor_version: str
     slots_unseen: bool = False
     ap_unseen: bool = False
-    ads: dict[PilotId, str] = field(default_factory=dict)
 
     def slots(self, *, now_s: float) -> Slots:
         """All joined pilots."""
@@ -180,7 +176,7 @@ class LoopPool:
         joined = [pilot for pilot in self.world.pilots.values() if pilot.join_s is not None]
         return SlotsSeen(
             taken_s=now_s,
-            slots=tuple(sorted(replace(pilot.slot(now_s), ad_text=self._ad(pilot)) for pilot in joined)),
+            slots=tuple(sorted(pilot.slot(now_s) for pilot in joined)),
         )
 
     def demand(self, ap: str, *, now_s: float) -> Demand:
@@ -190,20 +186,6 @@ class LoopPool:
         kinds = sorted(self.world.idle_kinds.items())
         buckets = tuple(replace(kind.bucket, jobs=len(kind.idle)) for _, kind in kinds)
         return DemandSeen(ap=AP, taken_s=now_s, buckets=buckets, running=0)
-
-    def _ad(self, pilot: SimPilot) -> str:
-        """The slot's ad, with the life that is left of it."""
-        if pilot.pilot_id not in self.ads:
-            lifetimes = self.world.lifetimes
-            self.ads[pilot.pilot_id] = offer_ad_text(
-                offer=pilot.offer,
-                lifetimes=lifetimes,
-                pool=PoolFacts(collector="", trust_domain=DOMAIN),
-                condor_version=self.condor_version,
-                # The offer's ad allows for the longest time to join; this one has joined.
-                now_s=int(pilot.start_s or 0) + lifetimes.join_timeout_s,
-            )
-        return self.ads[pilot.pilot_id]
 
 
 def _record(pilot: SimPilot, now_s: float) -> BatchRecord:

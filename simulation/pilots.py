@@ -46,6 +46,8 @@ class SimPilot:
     idle_since_s: float = 0.0
     jobs: int = 0
     busy_core_s: float = 0.0
+    ad_text: str = ""
+    """Its slot's ad, once it has joined."""
     die_s: float = 0.0
     retire_s: float = 0.0
 
@@ -110,5 +112,5 @@ class SimPilot:
             to_die_s=int(self.die_s),
             started_s=int(self.start_s),
             accepting=self.accepts(now_s),
-            ad_text="",
+            ad_text=self.ad_text,
         )

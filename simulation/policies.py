@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from accounting.model import CancelIntent
-from factory.matching import slot_ads
+from factory.matching import ObservationMatcher, buckets_of
 from factory.model import Observation, Policy
 from factory.plan import plan
 from glidein.model import Offer, PilotPhase
-from overlay.matching import match_table
-from overlay.model import Bucket, DemandUnseen, MatchTable, SlotsSeen
+from overlay.model import Bucket, SlotsSeen
 from simulation.pilots import SimPilot
 from simulation.world import SimWorld
 
@@ -60,50 +59,16 @@ class OurPolicy:
     rests = True
 
     def __init__(self) -> None:
-        self._tables: dict[str, MatchTable] = {}
+        self._match = ObservationMatcher()
 
     def decide(self, observation: Observation, policy: Policy, world: SimWorld) -> Orders:
-        """One cycle's plan."""
-        decided = plan(observation, self._table(observation, policy, world), policy)
+        """One cycle's match and plan."""
+        decided = plan(observation, self._match(observation, policy), policy)
         offers = {site.name: site.offer for site in policy.sites}
         return Orders(
             submits=tuple(offers[site] for site in decided.order),
             cancels=decided.cancels,
             surplus=decided.surplus,
-        )
-
-    def _table(self, observation: Observation, policy: Policy, world: SimWorld) -> MatchTable:
-        """
-        Every pair once: a kind and an offer match or not whenever they are asked.
-
-        An offer promises the same life in every cycle, and what is left of a running pilot's life the plan works out
-        itself, so what was evaluated stays true; a pilot's slot matches what its offer matches.
-        """
-        buckets = buckets_of(observation)
-        new = [bucket for bucket in buckets if bucket.key not in self._tables]
-        if new:
-            ads = {key: text for key, text in slot_ads(observation, policy).items() if key.startswith("offer:")}
-            self._tables.update(
-                dict.fromkeys((bucket.key for bucket in new), match_table(new, ads, now_s=observation.now_s))
-            )
-        columns: dict[str, int] = {}
-        if buckets:
-            columns.update(self._tables[buckets[0].key].columns)
-        offered: dict[Offer, int] = {}
-        assert isinstance(observation.slots, SlotsSeen)
-        for slot in observation.slots.slots:
-            column = columns[f"pilot:{slot.pilot_id}"] = len(columns)
-            offer = world.pilots[slot.pilot_id].offer
-            offered[offer] = offered.get(offer, 0) | 1 << column
-        kinds = {kind.bucket.key: kind for kind in world.idle_kinds.values()}
-        return MatchTable(
-            columns=columns,
-            rows={
-                bucket.key: self._tables[bucket.key].rows[bucket.key]
-                | sum(bits for offer, bits in offered.items() if world.fits(kinds[bucket.key], offer))
-                for bucket in buckets
-            },
-            failed=lambda bucket, slot: self._tables[bucket].failed(bucket, slot),
         )
 
 
@@ -284,13 +249,6 @@ def _used(pilot: SimPilot) -> tuple[float, int]:
     """Order of release: least used first, then youngest."""
     used = 0.0 if pilot.join_s is None else pilot.offer.shape.cores * min(_ratios(pilot))
     return used, -pilot.number
-
-
-def buckets_of(observation: Observation) -> tuple[Bucket, ...]:
-    """All buckets that were seen."""
-    return tuple(
-        bucket for demand in observation.demands if not isinstance(demand, DemandUnseen) for bucket in demand.buckets
-    )
 
 
 def _matches(buckets: tuple[Bucket, ...], policy: Policy, world: SimWorld) -> dict[str, tuple[Offer, ...]]:

@@ -172,6 +172,8 @@ class SimWorld:
         if pilot.end_s is not None:
             return
         pilot.join_s = self.now_s
+        assert pilot.start_s is not None, "a pilot joins after its start"
+        pilot.ad_text = self.fits.slot_ad(pilot.offer, start_s=int(pilot.start_s))
         self.touched.add(pilot.pilot_id)
         self._is_idle(pilot)
         self._negotiate_soon()

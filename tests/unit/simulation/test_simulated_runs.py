@@ -46,7 +46,7 @@ def test_feedback_looks_at_no_queue() -> None:
 def test_the_same_seed_gives_the_same_run(decider: type[OurPolicy]) -> None:
     # Mutation: leave the seed out of any Random of simulation/waits.py.
     sites = tuple(site(name, regimes=CHANGING, sigma=0.8, fizzle=0.05) for name in ("alpha", "beta"))
-    trace = WORKLOADS["bursty"](5, days=0.5)
+    trace = WORKLOADS["bursty"](5, days=0.25)
     one = setup(*trace, sites=sites)
     assert simulate(one, decider(), seed=5) == simulate(one, decider(), seed=5)
     assert simulate(one, decider(), seed=5) != simulate(one, decider(), seed=6)
@@ -59,7 +59,7 @@ def test_books_of_jobs_and_pilots_agree(decider: type[OurPolicy], workload: str)
         site("alpha", regimes=CHANGING, sigma=0.8, outages=(Outage(begin_s=20_000, length_s=5000),)),
         site("beta", regimes=CHANGING, sigma=0.8, preempted_per_h=0.1, fizzle=0.1),
     )
-    trace = WORKLOADS[workload](1, days=0.5)[:500]
+    trace = WORKLOADS[workload](1, days=0.5)[:250]
     result = simulate(setup(*trace, sites=sites, cores=8), decider(), seed=1)
     for pilot in result.pilots:
         if pilot.start_s is not None:
