@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from accounting.model import PilotRecord
 from factory.journal import Recorded
 from factory.model import Observation, Policy, Verdict
-from factory.verdict import verdicts
+from factory.plan import decide
+from factory.verdict import verdicts_of
 from glidein.model import PilotPhase
 from overlay.model import Bucket, Demand, DemandAtLeast, DemandSeen, DemandUnseen, MatchTable
 
@@ -28,6 +29,8 @@ class Explanation:
     """False: the cycle did not see this kind of job; the verdicts say what it would decide with this one job."""
     verdicts: tuple[Verdict, ...]
     """One for each configured site, sorted by site."""
+    unplaced: int
+    """Jobs of the kind that neither an existing nor a new pilot takes."""
     takers: tuple[PilotRecord, ...]
     """Open pilots of the sites where such jobs are taken or were granted pilots; the most certain first."""
 
@@ -51,7 +54,8 @@ def explain(
     if known is None:
         observation = replace(observation, demands=_with(observation.demands, bucket))
     table = match(observation, policy)
-    found = verdicts(observation, table, policy, bucket.key)
+    decision = decide(observation, table, policy)
+    found = verdicts_of(decision, table, policy, bucket.key)
     running = {one.site for one in found if one.absorbed_running > 0}
     coming = {one.site for one in found if one.absorbed_waiting + one.granted > 0}
     takers = [
@@ -65,6 +69,7 @@ def explain(
         bucket=bucket if known is None else known,
         counted=known is not None,
         verdicts=found,
+        unplaced=decision.placed[bucket.key].unplaced,
         takers=tuple(sorted(takers, key=_nearness)),
     )
 

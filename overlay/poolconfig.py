@@ -133,6 +133,7 @@ def render_ap(pool: PoolSpec, ap: str) -> str:
         # 25.14.1, seen: schedd and negotiator then authenticate to each other at the same moment, each waits for the
         # other, and for minutes neither matches nor takes a submission. A negotiation a second needs no reminder.
         lines += ["", "SCHEDD_MIN_INTERVAL = 1", "SCHEDD_INTERVAL = 2", "SCHEDD_SEND_RESCHEDULE = False"]
+        lines += ["PERIODIC_EXPR_INTERVAL = 10"]
     return "\n".join(lines) + "\n"
 
 
@@ -243,6 +244,12 @@ def _project_lines(pool: PoolSpec) -> list[str]:
         'SUBMIT_REQUIREMENT_AerotowValidProject = RequestedAcctGroup == "" || RequestedAcctGroup =?= AcctGroup',
         "SUBMIT_REQUIREMENT_AerotowValidProject_REASON = "
         f'strcat("accounting_group ", RequestedAcctGroup, " is no project of ", Owner, "; valid: ", {mapped})',
+        "# A project can be taken away while jobs of it wait; they must neither be charged to it nor wait in silence.",
+        "SYSTEM_PERIODIC_HOLD_NAMES = $(SYSTEM_PERIODIC_HOLD_NAMES) AerotowProject",
+        "SYSTEM_PERIODIC_HOLD_AerotowProject = JobUniverse == 5 && JobStatus == 1"
+        f' && userMap("{PROJECT_MAP}", Owner, AcctGroup) =!= AcctGroup',
+        "SYSTEM_PERIODIC_HOLD_AerotowProject_REASON = "
+        f'strcat("accounting_group ", AcctGroup, " is no project of ", Owner, "; valid: ", {mapped} ?: "none")',
     ]
 
 

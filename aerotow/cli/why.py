@@ -14,7 +14,9 @@ from aerotow.cli.failure import FAILED, PARTLY, USAGE, Failure
 from aerotow.cli.freshness import freshness_json, picture_of, warn_when_old
 from aerotow.cli.pilots import life_left_s, life_words, node_of, pilot_table
 from aerotow.cli.show import ago, clock_time, counted, json_option, memory, plain, print_json, say, span, warn
+from aerotow.cli.waiting import cause, headline, site_waits, wait_words
 from config.model import Config
+from factory.cause import Cause
 from factory.explain import Explanation, explain
 from factory.matching import match_observation
 from factory.model import Reason, Verdict
@@ -65,9 +67,13 @@ def why(ctx: click.Context, job: str, as_json: bool) -> None:
     past = tuple(one for one in attempts if one.ap == sight.ap)
     picture = picture_of(app)
     told = explained(app, sight, picture)
+    reason = cause(app, sight, told, picture, app.now_s()) if isinstance(sight, JobFound) else None
     if as_json:
-        print_json(_json(app, sight, told, past, picture))
+        print_json(_json(app, sight, told, past, picture) | _cause_json(app, told, reason))
     else:
+        if reason is not None and isinstance(sight, JobFound):
+            say(headline(name.at(sight.ap), sight, reason))
+            say()
         Page(app=app, picture=picture, now_s=app.now_s()).print(sight, told, past)
     if isinstance(sight, JobUnseen):
         ctx.exit(PARTLY if past else FAILED)
@@ -257,6 +263,8 @@ class Page:
             pilot_table(list(told.takers[:_TAKERS_SHOWN]), self.now_s)
             if len(told.takers) > _TAKERS_SHOWN:
                 say(f"and {len(told.takers) - _TAKERS_SHOWN} more ('aerotow pilots' lists all)")
+            for wait in site_waits(self.app, told, self.now_s):
+                say(wait_words(wait, self.now_s))
 
     def _running(self, job: JobFound) -> None:
         """A job that runs."""
@@ -349,6 +357,14 @@ def _json(
         "takers": [] if told is None else [_taker(one, now_s) for one in told.takers],
         "pilot": None if pilot is None else _taker(pilot, now_s),
         "attempts": plain(past),
+    }
+
+
+def _cause_json(app: App, told: Explanation | None, reason: Cause | None) -> dict[str, object]:
+    """Why it waits, and how long its pilots may still wait, for scripts."""
+    return {
+        "cause": None if reason is None else plain(reason),
+        "expected": [] if told is None else [plain(wait) for wait in site_waits(app, told, app.now_s())],
     }
 
 

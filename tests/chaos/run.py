@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 import threading
 import time
@@ -141,8 +140,6 @@ def run_chaos(
 ) -> Result:
     """Do all of it; the test-bed is up already."""
     plan = schedule(faults.kinds() if kinds is None else kinds, seed=seed, seconds=seconds, pace=pace)
-    # What an earlier run that was killed has left broken.
-    faults.mend_hosts()
     fleet = prepare()
     run = Run(fleet=fleet, load=Load(fleet=fleet, seed=seed), say=say)
     try:
@@ -392,8 +389,6 @@ def main(argv: list[str] | None = None) -> int:
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    # An end from outside is still an end with everything mended.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     bed.up(say)
     tower.stop_factory()
     only = set(filter(None, asked.only.split(",")))

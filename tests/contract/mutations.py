@@ -248,11 +248,11 @@ REAL = (
         (SLURM, "return FinalUnseen(reason=read.reason)", "continue"),
     ),
     of(
-        "a request that never left is a refusal",
+        "no munge is a lost answer",
         FAULTS,
         "dead_authentication_is_unseen_and_nothing_is_sent",
         "beta",
-        (TEXTS, "if _NO_CONTACT.search(stderr):", "if not stderr:"),
+        (TEXTS, "|Connection refused|Munge encode failed|", "|Connection refused|"),
     ),
     of(
         "a dead master is believed",

@@ -222,3 +222,68 @@ def test_the_real_question_to_a_dead_pool_is_answered_unseen(desk: Desk) -> None
     result = CliRunner().invoke(main, ["why", "ap1#12.0"], obj=App(config_path=desk.app.config_path))
     assert 1 == result.exit_code
     assert "ap1#12.0: ap1 could not be asked" in result.stdout
+
+
+def test_the_first_line_is_the_answer(desk: Desk) -> None:
+    # Mutation: print the headline after the table.
+    big = bucket(jobs=1, first="12.0", memory=88231)
+    desk.world.more = (big,)
+    desk.world.cycle()
+    desk.jobs["ap1", 12, 0] = found(big)
+    assert (
+        "ap1#12.0 waits because it asks for 88231 MiB of memory, and the largest pilot, at alpha, has 7872 MiB; "
+        "what to do: ask for less (request_memory), or ask the operators for larger pilots; owner: whoever submitted it"
+    ) == desk.run("why", "ap1#12.0").stdout.splitlines()[0]
+    assert ("memory", "job") == tuple(desk.json("why", "ap1#12.0")["cause"][key] for key in ("code", "owner"))
+
+
+def test_a_factory_that_does_not_work_is_the_cause(desk: Desk) -> None:
+    # Mutations: cause() passes no idle_factory; a slow cycle is taken for none (waiting.py without lease_valid).
+    desk.world.submit_jobs(1)
+    desk.world.cycle()
+    desk.jobs["ap1", 12, 0] = found(bucket())
+    desk.world.now_s += 3600
+    assert "no factory" not in desk.run("why", "ap1#12.0").stdout.splitlines()[0]
+    desk.world.ledger.release_lease(desk.world.lease)
+    first = desk.run("why", "ap1#12.0").stdout.splitlines()[0]
+    assert "waits because no factory works: the last cycle of instance sim ended 60 min ago" in first
+    assert "owner: the operators of this pool" in first
+
+
+def test_a_held_job_says_its_reason_first(desk: Desk) -> None:
+    desk.world.cycle()
+    reason = "accounting_group dp009 is no project of alice; valid: dp001"
+    desk.jobs["ap1", 12, 0] = found(None, status=JobStatus.HELD, hold_reason=reason)
+    assert desk.run("why", "ap1#12.0").stdout.startswith(
+        f"ap1#12.0 is held because {reason}; what to do: submit it anew"
+    )
+    assert "project" == desk.json("why", "ap1#12.0")["cause"]["code"]
+    desk.jobs["ap1", 12, 0] = found(None, status=JobStatus.HELD, hold_reason="no such file")
+    assert "held" == desk.json("why", "ap1#12.0")["cause"]["code"]
+
+
+def test_a_waiting_pilots_start_is_told_from_history_or_not_at_all(desk: Desk) -> None:
+    # Mutation: MEDIAN_MIN = 1 (factory/waits.py); forget how long the pilot has waited already.
+    for site in desk.world.sites.values():
+        site.start_delay_s = 10**6
+    desk.world.submit_jobs(1)
+    desk.world.cycle()
+    desk.world.cycle()
+    desk.jobs["ap1", 12, 0] = found(bucket())
+    text = desk.run("why", "ap1#12.0").stdout
+    assert "expected start: insufficient data (0 starts after as long a wait, 5 needed)" in text
+    assert "1 pilot for jobs like it waits in the queue of site" in text.splitlines()[0]
+    for site in desk.world.sites.values():
+        site.start_delay_s = 60
+    desk.world.submit_jobs(40, runtime_s=300)
+    for _ in range(30):
+        desk.world.cycle()
+    for site in desk.world.sites.values():
+        site.start_delay_s = 10**6
+    desk.world.submit_jobs(8, runtime_s=300)
+    desk.world.cycle()
+    desk.world.cycle()
+    (wait, *_) = desk.json("why", "ap1#12.0")["expected"]
+    assert wait["expected"]["starts"] >= 5
+    assert 0 <= wait["expected"]["q50_s"] <= 60
+    assert "half of such pilots within" in desk.run("why", "ap1#12.0").stdout
