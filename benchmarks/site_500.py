@@ -9,7 +9,10 @@ Only the pool is in memory: a queue that wants more pilots than there may be, so
 from __future__ import annotations
 
 import argparse
+import cProfile
+import io
 import itertools
+import pstats
 import resource
 import statistics
 import tempfile
@@ -165,6 +168,17 @@ def measure(bench: SlurmBench, ledger: Ledger, looker: Looker, pilots: int, *, r
     return sorted(rows, key=lambda row: row.wall_s)[len(rows) // 2]
 
 
+def profile(bench: SlurmBench, ledger: Ledger, looker: Looker, pilots: int) -> str:
+    """The ten places where one more cycle spends most of its time; waiting for the site is ``lock.acquire``."""
+    world = replace(world_of(bench, Watch(), pilots), nonce=lambda: 999)
+    lease = ledger.acquire_lease(INSTANCE, "benchmark", time.time(), 3600)
+    profiler, text = cProfile.Profile(), io.StringIO()
+    profiler.runcall(run_cycle, world, ledger, looker, lease=lambda: lease)
+    ledger.release_lease(lease)
+    pstats.Stats(profiler, stream=text).strip_dirs().sort_stats("tottime").print_stats(10)
+    return text.getvalue()
+
+
 def _children_s() -> float:
     """Processor time of processes that have ended and were ours."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -202,6 +216,7 @@ def main() -> None:
             there = count
             rows.append(measure(bench, ledger, looker, count, repeat=chosen.repeat))
             print(f"{count} pilots: {rows[-1].wall_s:.3f} s", flush=True)
+        shown = profile(bench, ledger, looker, there)
         known = known_at(bench.site.name, ledger.open_pilots(INSTANCE))
         orders = look_orders(known, now_s=time.time(), policy_file=bench.settings.policy_file)
         taken = []
@@ -211,6 +226,7 @@ def main() -> None:
             taken.append(time.monotonic() - began_s)
         looker.close()
         print(table(rows, statistics.median(taken)))
+        print(shown)
 
 
 if __name__ == "__main__":
