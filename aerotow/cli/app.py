@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,19 +17,24 @@ from accounting.ledger import Ledger
 from aerotow.cli.failure import USAGE, Failure
 from config.load import load_config
 from config.model import Config
-from factory.wiring import make_pool
-from overlay.client import Ap
-from overlay.job import JobSight, find_job
+
+if TYPE_CHECKING:
+    from overlay.job import JobSight
 
 DEFAULT_CONFIG = Path("/etc/aerotow/aerotow.toml")
 
 
-JobFinder = Callable[[Config, str, int, int, float], JobSight]
+JobFinder = Callable[[Config, str, int, int, float], "JobSight"]
 """Asks an AP (by its name in the configuration) for cluster and proc, now."""
 
 
 def ask_for_job(config: Config, ap: str, cluster: int, proc: int, now_s: float) -> JobSight:
     """Ask the real AP, in a process with a deadline."""
+    # HTCondor's bindings take a quarter of a second to import, and most commands do without.
+    from factory.wiring import make_pool
+    from overlay.client import Ap
+    from overlay.job import find_job
+
     pool = make_pool(config)
     return find_job(pool.client, Ap(name=ap, schedd=pool.schedds[ap]), cluster=cluster, proc=proc, now_s=now_s)
 

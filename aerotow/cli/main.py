@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -11,27 +12,33 @@ from typing import Any
 import click
 
 from aerotow.cli.app import DEFAULT_CONFIG, App
-from aerotow.cli.bundle import bundle
-from aerotow.cli.config import config
-from aerotow.cli.explain import explain
 from aerotow.cli.failure import FAILED, Failure, failures_for_people
 from aerotow.cli.log import set_up_log
-from aerotow.cli.pilots import pilot, pilots
-from aerotow.cli.plan import plan
-from aerotow.cli.pool import pool
-from aerotow.cli.replay import replay
-from aerotow.cli.run import run
-from aerotow.cli.simulate import group as simulate
-from aerotow.cli.site import site
-from aerotow.cli.sites import sites
-from aerotow.cli.status import status
-from aerotow.cli.stop import resume, stop
-from aerotow.cli.token import token
-from aerotow.cli.usage import usage
-from aerotow.cli.whatif import what_if_command
-from aerotow.cli.why import why
 
 ENTRY_POINTS = "aerotow.commands"
+
+OWN = {
+    "bundle": "aerotow.cli.bundle:bundle",
+    "config": "aerotow.cli.config:config",
+    "explain": "aerotow.cli.explain:explain",
+    "pilot": "aerotow.cli.pilots:pilot",
+    "pilots": "aerotow.cli.pilots:pilots",
+    "plan": "aerotow.cli.plan:plan",
+    "pool": "aerotow.cli.pool:pool",
+    "replay": "aerotow.cli.replay:replay",
+    "resume": "aerotow.cli.stop:resume",
+    "run": "aerotow.cli.run:run",
+    "simulate": "aerotow.cli.simulate:group",
+    "site": "aerotow.cli.site:site",
+    "sites": "aerotow.cli.sites:sites",
+    "status": "aerotow.cli.status:status",
+    "stop": "aerotow.cli.stop:stop",
+    "token": "aerotow.cli.token:token",
+    "usage": "aerotow.cli.usage:usage",
+    "what-if": "aerotow.cli.whatif:what_if_command",
+    "why": "aerotow.cli.why:why",
+}
+"""Our own commands; a file is imported when its command is called, so that none waits for all the others."""
 
 
 def _installed() -> tuple[EntryPoint, ...]:
@@ -42,19 +49,28 @@ def _installed() -> tuple[EntryPoint, ...]:
 class Commands(click.Group):
     """A group whose further commands are found by entry points; one that does not load harms none of the others."""
 
-    def __init__(self, *args: Any, brought: Callable[[], tuple[EntryPoint, ...]] = _installed, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        own: Mapping[str, str] | None = None,
+        brought: Callable[[], tuple[EntryPoint, ...]] = _installed,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self._own = own or {}
         self._brought = brought
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Own and brought ones; the own one wins where both have a name."""
-        return sorted({*super().list_commands(ctx), *(one.name for one in self._brought())})
+        return sorted({*super().list_commands(ctx), *self._own, *(one.name for one in self._brought())})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """A command by its name; one that does not load is there and says why."""
         own = super().get_command(ctx, cmd_name)
         if own is not None:
             return own
+        if cmd_name in self._own:
+            return _imported(self._own[cmd_name])
         for one in self._brought():
             if one.name == cmd_name:
                 return _loaded(one)
@@ -64,6 +80,14 @@ class Commands(click.Group):
         """Run the command; errors of the rooms end it with their text."""
         with failures_for_people():
             return super().invoke(ctx)
+
+
+def _imported(place: str) -> click.Command:
+    """One of our own commands, from ``module:name``."""
+    module, _, name = place.partition(":")
+    command = getattr(import_module(module), name)
+    assert isinstance(command, click.Command), f"{place} is no command"
+    return command
 
 
 def _loaded(point: EntryPoint) -> click.Command:
@@ -99,6 +123,7 @@ def _broken(point: EntryPoint, problem: str) -> click.Command:
 @click.group(
     "aerotow",
     cls=Commands,
+    own=OWN,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done, 1 failed, 2 usage or configuration error, 3 partly done.",
 )
@@ -120,27 +145,3 @@ def main(ctx: click.Context, config_path: Path) -> None:
     set_up_log("console", level=logging.WARNING)
     if ctx.obj is None:
         ctx.obj = App(config_path=config_path)
-
-
-for _command in (
-    bundle,
-    config,
-    explain,
-    pilot,
-    pilots,
-    plan,
-    pool,
-    replay,
-    resume,
-    run,
-    simulate,
-    site,
-    sites,
-    status,
-    stop,
-    token,
-    usage,
-    what_if_command,
-    why,
-):
-    main.add_command(_command)

@@ -21,12 +21,13 @@ from ledger_samples import NOW, commit, intent
 from record_samples import MIDNIGHT, epoch, seen
 from sqlalchemy import Engine, text
 
-from accounting.engine import alembic_config, open_database, reading, writing
+from accounting.engine import NEWEST, open_database, reading, writing
 from accounting.errors import LedgerUnavailable, SchemaTooNew
 from accounting.ingest import Usage
 from accounting.ledger import Ledger
 from accounting.model import JournalBounds
 from accounting.orm import Base
+from accounting.schema import alembic_config
 from accounting.usage import usage
 
 HEAD = ScriptDirectory.from_config(alembic_config()).get_current_head()
@@ -68,7 +69,7 @@ def test_sqlite_is_durable_strict_and_lets_readers_be(path: Path) -> None:
 
 # Mutation that turns it red: migrate in a transaction without the write lock.
 def test_several_that_open_an_empty_database_at_once_migrate_it_once(url: str) -> None:
-    code = "import sys; from accounting.engine import alembic_config, open_database; open_database(sys.argv[1])"
+    code = "import sys; from accounting.engine import open_database; open_database(sys.argv[1])"
     openers = [subprocess.Popen([sys.executable, "-c", code, url], stderr=subprocess.PIPE) for _ in range(3)]
     with ThreadPoolExecutor(3) as pool:
         engines = list(pool.map(open_database, [url] * 3))
@@ -248,7 +249,8 @@ def in_child_as_nobody(code: str, path: Path) -> str:
 
 WRITE_AS_NOBODY = """
 import os, sys
-from accounting.engine import alembic_config, open_database
+from accounting.engine import open_database
+from accounting.schema import alembic_config
 from accounting.errors import LedgerUnavailable
 from accounting.ledger import Ledger
 # Load everything first: nobody may not be able to read this Python.
@@ -321,3 +323,8 @@ def test_reader_cannot_write_on_a_server(engine: Engine) -> None:
     with pytest.raises(LedgerUnavailable), reading(engine) as session:
         session.execute(text("INSERT INTO remembered_sites VALUES ('alpha', '{}')"))
     Ledger(engine).remember_site("alpha", "{}")
+
+
+def test_the_newest_migration_by_name_is_the_head() -> None:
+    # Mutation: a migration file whose number is not its revision.
+    assert HEAD == NEWEST

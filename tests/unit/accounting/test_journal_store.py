@@ -9,10 +9,11 @@ from alembic import command
 from ledger_samples import commit, packed_of
 from sqlalchemy import Engine, text
 
-from accounting.engine import alembic_config, open_database
+from accounting.engine import open_database
 from accounting.journal import SEGMENTS
 from accounting.ledger import Ledger
 from accounting.model import CycleRecord, JournalBounds, Part
+from accounting.schema import alembic_config
 
 MIB = 2**20
 
