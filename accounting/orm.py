@@ -83,6 +83,7 @@ class PilotRow(Base):
     gpus: Mapped[int]
     walltime_s: Mapped[int]
     slot_attributes: Mapped[str]
+    shape: Mapped[str] = mapped_column(default="", server_default="")
     # Its life.
     sent: Mapped[str]
     phase: Mapped[str]

@@ -70,6 +70,7 @@ _VALUES: Mapping[str, str] = {
     "sites.alpha.ca_file": '"/etc/aerotow/alpha-ca.pem"',
     "sites.alpha.rest_user": '"pilot"',
     "sites.alpha.shared_dir": '"/shared/home/pilot"',
+    "sites.alpha.shapes": '[{ name = "node", cores = 64, memory = "250 GiB" }, { name = "gpu", gpus = 4 }]',
     "sites.alpha.slot_attributes": '{ HasCvmfs = true, Region = "north" }',
 }
 """Example values of keys without a default, and of those whose default shows nothing."""

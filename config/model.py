@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
@@ -129,6 +129,18 @@ class Factory(_Strict):
         timedelta(minutes=20),
         description="run time assumed for a job that declares no allowed_execute_duration",
     )
+    drain_target: Span = Field(
+        timedelta(minutes=30),
+        description="what waits shall have begun within this time, as far as run times are declared: short jobs follow "
+        "one another in fewer pilots; '0 s' gives every waiting job a place of its own",
+    )
+    placement: Literal["spread", "fill", "weights"] = Field(
+        "spread",
+        description="where new pilots go: the emptiest site, one site after the other by weight, or all by weight",
+    )
+    wait_noticed: Span = Field(
+        timedelta(minutes=10), description="a site where our pilots have waited longer than this gets fewer"
+    )
     journal_cycles: int = Field(
         20_000, ge=2, description="decision records kept at most; cycles in which nothing changed are one record"
     )
@@ -197,6 +209,26 @@ class Outage(_Strict):
         return self
 
 
+class Shape(_Strict):
+    """One of several kinds of pilots that a site gets; a key that is left out is the site's own."""
+
+    name: Name = Field(description="what plans and commands call it: SITE/NAME")
+    cores: int | None = Field(None, ge=1, description="cores of one pilot")
+    memory: MemoryMib | None = Field(None, description="memory of one pilot")
+    disk: MemoryMib | None = Field(None, description="node-local scratch that one pilot may use")
+    gpus: int | None = Field(None, ge=0, description="GPUs of one pilot")
+    walltime: Span | None = Field(None, description="time limit of one pilot")
+    account: Word | None = Field(None, description="Slurm account that pays for it")
+    partition: Word | None = Field(None, description="Slurm partition")
+    qos: Word | None = Field(None, description="Slurm QOS")
+    max_pilots: int | None = Field(
+        None, ge=0, description="pilots of this shape not yet ended; those of the site hold beside it"
+    )
+    slot_attributes: dict[str, str | int | bool] = Field(
+        default_factory=dict, description="further attributes of the slots, beside those of the site"
+    )
+
+
 class Site(_Strict):
     """One site: where its Slurm is, whom to charge, and the pilot that it gets."""
 
@@ -214,6 +246,13 @@ class Site(_Strict):
         pattern=r"^(~/|/)[A-Za-z0-9_.+@/-]+$",
         description="what the site's own admin lets run there (docs/site-admins.md), on its login and compute hosts; "
         "it need not exist",
+    )
+    gpus: int = Field(0, ge=0, description="GPUs of one pilot")
+    weight: int = Field(1, ge=1, description="the site's part where factory.placement is 'weights' or 'fill'")
+    shapes: tuple[Shape, ...] = Field(
+        (),
+        description="several kinds of pilots, each a table [[sites.NAME.shapes]]; the kind that wastes least is asked "
+        "for. Absent: one kind, from the site's own keys",
     )
     max_pilots: int = Field(10, ge=0, description="pilots not yet ended at this site")
     max_pending: int = Field(5, ge=0, description="pilots waiting in this site's queue")
@@ -255,6 +294,24 @@ class Site(_Strict):
         "used in place of the account's home; this factory must run under the account's uid",
     )
 
+    @property
+    def kinds(self) -> tuple[tuple[str, Self], ...]:
+        """Every kind of pilot as if it were the site's only one, with its name; one without a name if there is one."""
+        return tuple((shape.name, self._as(shape)) for shape in self.shapes) or (("", self),)
+
+    def _as(self, shape: Shape) -> Self:
+        own = shape.model_dump(exclude={"name", "max_pilots", "slot_attributes"}, exclude_none=True)
+        attributes = {**self.slot_attributes, **shape.slot_attributes}
+        return self.model_copy(update={**own, "slot_attributes": attributes, "shapes": ()})
+
+    @model_validator(mode="after")
+    def _names_of_shapes_differ(self) -> Self:
+        names = [shape.name for shape in self.shapes]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"shapes: two are called {', '.join(twice)}; give each a name of its own")
+        return self
+
     @model_validator(mode="after")
     def _rest_is_whole(self) -> Self:
         if self.rest is None:
@@ -291,10 +348,15 @@ class Config(_Strict):
 
     @model_validator(mode="after")
     def _walltime_leaves_room_for_a_job(self) -> Self:
-        for name, site in self.sites.items():
+        kinds = [
+            (f"sites.{name}" + (f".shapes.{kind}" if kind else ""), site)
+            for name, each in self.sites.items()
+            for kind, site in each.kinds
+        ]
+        for where, site in kinds:
             if site.walltime <= self.factory.join_timeout + timedelta(minutes=1):
                 raise ValueError(
-                    f"sites.{name}.walltime: {site.walltime} leaves no time for a job after factory.join_timeout "
+                    f"{where}.walltime: {site.walltime} leaves no time for a job after factory.join_timeout "
                     f"({self.factory.join_timeout}); make it longer"
                 )
         return self

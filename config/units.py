@@ -21,6 +21,10 @@ def parse_memory_mib(text: str | int) -> int:
     return int(float(found[1]) * _MEMORY_FACTOR_MIB[found[2]])
 
 
+_SPAN_MAX = 10**8
+"""Larger numbers in a time limit are no time; 10**8 days is also about as much as Python can count."""
+
+
 def parse_walltime(text: str) -> timedelta:
     """
     Read a Slurm time limit: ``M``, ``M:S``, ``H:M:S``, ``D-H``, ``D-H:M`` or ``D-H:M:S``.
@@ -32,6 +36,8 @@ def parse_walltime(text: str) -> timedelta:
     if not all(re.fullmatch(r"\d+", part) for part in parts) or (dash and not re.fullmatch(r"\d+", days)):
         raise ValueError(f"{text!r} is no Slurm time limit; write for example '2:00:00' or '1-12'")
     numbers = [int(part) for part in parts]
+    if max(*numbers, int(days or 0)) > _SPAN_MAX:
+        raise ValueError(f"{text!r} is longer than any time limit; write for example '2:00:00' or '1-12'")
     if dash:
         if len(numbers) > 3:
             raise ValueError(f"{text!r} is no Slurm time limit; write for example '1-12:30:00'")

@@ -6,15 +6,18 @@ Vacancies are the one thing here that changes in place: thousands of buckets pou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from accounting.model import PilotRecord
 from config.names import split_pilot_id
 from factory.model import Observation, Policy
-from glidein.model import Lifetimes, PilotPhase, Shape
+from glidein.model import Lifetimes, Offer, PilotPhase, Shape
 from glidein.start import promised_life_s, slot_memory_mib, to_die_s
 from overlay.model import Bucket, MatchTable, Slot, Slots, SlotsSeen
+
+_MANY = 10**9
+"""More jobs than anybody has, for a pilot of which they use nothing up."""
 
 _RANK = {
     PilotPhase.IDLE: 0,
@@ -34,7 +37,13 @@ A pilot that nobody sees comes after those that wait, so that a waiting one is n
 
 @dataclass(slots=True, kw_only=True)
 class Vacancy:
-    """What one pilot has left for idle jobs, in MiB and seconds; used up in place while jobs are placed."""
+    """
+    What one pilot has left for idle jobs; used up in place while jobs are placed.
+
+    Two sides of it. What it can run at a time: ``cores``, ``memory_mib``, ``disk_mib``, ``gpus``. And how much work it
+    can take within ``time_s``, in the same four units times seconds (``work``): short jobs run one after the other.
+    Work is reckoned as a fluid, so that of many short jobs of unlike size some may begin a little later than said.
+    """
 
     pilot_id: str
     site: str
@@ -48,16 +57,53 @@ class Vacancy:
     gpus: int
     life_s: float
     """From now to the moment at which it stops by itself."""
+    time_s: int = 1
+    """How long it is counted on; 1 where nothing is known of run times or each job is to have its own place."""
+    work: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """Cores, memory, disk and GPUs, each times seconds, that nobody has taken yet."""
     jobs: int = 0
     """Jobs given to it so far."""
 
     def take(self, bucket: Bucket, jobs: int) -> None:
         """Use up what these jobs need."""
-        self.cores -= jobs * max(1, bucket.cores)
-        self.memory_mib -= jobs * bucket.memory_mib
-        self.disk_mib -= jobs * bucket.disk_mib
-        self.gpus -= jobs * bucket.gpus
+        busy_s = self.busy_s(bucket)
+        need = needs(bucket)
+        cores, memory, disk, gpus = self.work
+        self.work = (
+            cores - jobs * need[0] * busy_s,
+            memory - jobs * need[1] * busy_s,
+            disk - jobs * need[2] * busy_s,
+            gpus - jobs * need[3] * busy_s,
+        )
+        if 2 * busy_s > self.time_s:
+            # Each holds its place for most of the time: what is beside it must fit beside it.
+            self.cores -= jobs * need[0]
+            self.memory_mib -= jobs * need[1]
+            self.disk_mib -= jobs * need[2]
+            self.gpus -= jobs * need[3]
         self.jobs += jobs
+
+    def busy_s(self, bucket: Bucket) -> int:
+        """How much of its time one of the jobs takes; all of it where the job has declared nothing."""
+        declared = bucket.runtime_s
+        return self.time_s if declared is None else max(1, min(declared, self.time_s))
+
+
+def filled(vacancy: Vacancy) -> Vacancy:
+    """The vacancy with the work that its cores, memory, disk and GPUs can do in its time."""
+    time_s = vacancy.time_s
+    vacancy.work = (
+        vacancy.cores * time_s,
+        vacancy.memory_mib * time_s,
+        vacancy.disk_mib * time_s,
+        vacancy.gpus * time_s,
+    )
+    return vacancy
+
+
+def needs(bucket: Bucket) -> tuple[int, int, int, int]:
+    """Cores, memory, disk and GPUs of one of its jobs."""
+    return max(1, bucket.cores), bucket.memory_mib, bucket.disk_mib, bucket.gpus
 
 
 def size(bucket: Bucket) -> tuple[int, int, int, int, str]:
@@ -80,18 +126,28 @@ def need_s(bucket: Bucket, lifetimes: Lifetimes) -> int:
     return declared + lifetimes.retire_margin_s
 
 
-def new_vacancy(pilot_id: str, site: str, shape: Shape, lifetimes: Lifetimes) -> Vacancy:
+def counted_on_s(life_s: float, policy: Policy) -> int:
+    """Seconds for which a pilot is counted on: the drain target, or the end of its life where that is sooner."""
+    return max(1, int(min(policy.drain_target_s, life_s - policy.lifetimes.retire_margin_s)))
+
+
+def new_vacancy(pilot_id: str, offer: Offer, policy: Policy) -> Vacancy:
     """A pilot that has not joined: its whole shape, less what HTCondor itself needs."""
-    return Vacancy(
-        pilot_id=pilot_id,
-        site=site,
-        slot_keys=(f"offer:{site}",),
-        running=False,
-        cores=shape.cores,
-        memory_mib=slot_memory_mib(shape),
-        disk_mib=shape.disk_mib,
-        gpus=shape.gpus,
-        life_s=new_life_s(shape, lifetimes),
+    shape = offer.shape
+    life_s = new_life_s(shape, policy.lifetimes)
+    return filled(
+        Vacancy(
+            pilot_id=pilot_id,
+            site=offer.site,
+            slot_keys=(offer.key,),
+            running=False,
+            cores=shape.cores,
+            memory_mib=slot_memory_mib(shape),
+            disk_mib=shape.disk_mib,
+            gpus=shape.gpus,
+            life_s=life_s,
+            time_s=counted_on_s(life_s, policy),
+        )
     )
 
 
@@ -99,13 +155,14 @@ def fits(vacancy: Vacancy, bucket: Bucket, lifetimes: Lifetimes) -> int:
     """How many of the bucket's jobs the vacancy has room and time for, were they to match."""
     if need_s(bucket, lifetimes) >= vacancy.life_s:
         return 0
-    needs = (
-        (vacancy.cores, max(1, bucket.cores)),
-        (vacancy.memory_mib, bucket.memory_mib),
-        (vacancy.disk_mib, bucket.disk_mib),
-        (vacancy.gpus, bucket.gpus),
-    )
-    return max(0, min(free // need for free, need in needs if need > 0))
+    busy_s = vacancy.busy_s(bucket)
+    free = (vacancy.cores, vacancy.memory_mib, vacancy.disk_mib, vacancy.gpus)
+    at_a_time = in_all = _MANY
+    for has, work, need in zip(free, vacancy.work, needs(bucket), strict=True):
+        if need > 0:
+            at_a_time = min(at_a_time, has // need)
+            in_all = min(in_all, work // (need * busy_s))
+    return max(0, min(at_a_time * (vacancy.time_s // busy_s), in_all))
 
 
 def matches(bucket: Bucket, slot_keys: Sequence[str], table: MatchTable) -> bool:
@@ -129,7 +186,7 @@ def supply(observation: Observation, policy: Policy, leaving: frozenset[str]) ->
         if pilot.phase in (PilotPhase.ENDED, PilotPhase.ENDING) or pilot.pilot_id in leaving or pilot.requeued:
             continue
         slot = slots.get(pilot.pilot_id)
-        vacancy = _of_slot(pilot, slot, observation.now_s) if slot else _of_record(pilot, observation, policy)
+        vacancy = _of_slot(pilot, slot, observation.now_s, policy) if slot else _of_record(pilot, observation, policy)
         if vacancy is not None:
             rank = 0 if slot else _RANK[pilot.phase]
             ranked.append(((rank, *by_age(pilot)), vacancy))
@@ -150,62 +207,30 @@ def slots_by_pilot(slots: Slots) -> dict[str, Slot]:
     return {slot.pilot_id: slot for slot in sorted(slots.slots, key=lambda slot: (slot.started_s or 0, slot.name))}
 
 
-def absorb(
-    bucket: Bucket,
-    jobs: int,
-    vacancies: Iterable[Vacancy],
-    table: MatchTable,
-    lifetimes: Lifetimes,
-    *,
-    closed: frozenset[str] = frozenset(),
-) -> dict[str, tuple[int, int]]:
-    """
-    Give the bucket's jobs to the vacancies, in their order: jobs by site, to running and to other pilots.
-
-    ``closed`` are sites whose own admin keeps the jobs out.
-    """
-    given: dict[str, tuple[int, int]] = {}
-    answers: dict[tuple[str, ...], bool] = {}
-    for vacancy in vacancies:
-        if jobs <= 0:
-            break
-        if vacancy.cores <= 0 or vacancy.site in closed:
-            continue
-        keys = vacancy.slot_keys
-        if keys not in answers:
-            answers[keys] = matches(bucket, keys, table)
-        if not answers[keys]:
-            continue
-        taken = min(jobs, fits(vacancy, bucket, lifetimes))
-        if taken <= 0:
-            continue
-        vacancy.take(bucket, taken)
-        jobs -= taken
-        running, waiting = given.get(vacancy.site, (0, 0))
-        given[vacancy.site] = (running + taken, waiting) if vacancy.running else (running, waiting + taken)
-    return given
-
-
-def _of_slot(pilot: PilotRecord, slot: Slot, now_s: float) -> Vacancy | None:
+def _of_slot(pilot: PilotRecord, slot: Slot, now_s: float, policy: Policy) -> Vacancy | None:
     """What a seen slot has free; a busy one is taken to have no GPU left, since its ad does not say which are used."""
     if not slot.accepting:
         return None
-    return Vacancy(
-        pilot_id=pilot.pilot_id,
-        site=pilot.offer.site,
-        slot_keys=(f"pilot:{pilot.pilot_id}", f"offer:{pilot.offer.site}"),
-        running=True,
-        cores=slot.cores - slot.busy_cores,
-        memory_mib=slot.memory_mib - slot.busy_memory_mib,
-        disk_mib=slot.disk_mib - slot.busy_disk_mib,
-        gpus=0 if slot.busy_cores else pilot.offer.shape.gpus,
-        life_s=_end_s(pilot, slot, now_s) - now_s,
+    life_s = _end_s(pilot, slot, now_s) - now_s
+    return filled(
+        Vacancy(
+            pilot_id=pilot.pilot_id,
+            site=pilot.offer.site,
+            slot_keys=(f"pilot:{pilot.pilot_id}", pilot.offer.key),
+            running=True,
+            cores=slot.cores - slot.busy_cores,
+            memory_mib=slot.memory_mib - slot.busy_memory_mib,
+            disk_mib=slot.disk_mib - slot.busy_disk_mib,
+            gpus=0 if slot.busy_cores else pilot.offer.shape.gpus,
+            life_s=life_s,
+            time_s=counted_on_s(life_s, policy),
+        )
     )
 
 
 def _of_record(pilot: PilotRecord, observation: Observation, policy: Policy) -> Vacancy | None:
     """What a pilot without a slot in the pool will offer, or may still offer if only its ad was lost."""
-    vacancy = new_vacancy(pilot.pilot_id, pilot.offer.site, pilot.offer.shape, policy.lifetimes)
+    vacancy = new_vacancy(pilot.pilot_id, pilot.offer, policy)
     if pilot.phase not in (PilotPhase.IDLE, PilotPhase.BUSY):
         # A cancel that is on its way takes a waiting pilot out; should it have started, its phase will say so.
         return None if pilot.phase is PilotPhase.PENDING and pilot.cancel_intended_s is not None else vacancy
@@ -216,7 +241,8 @@ def _of_record(pilot: PilotRecord, observation: Observation, policy: Policy) -> 
         return None
     vacancy.running = True
     vacancy.life_s = _end_s(pilot, None, observation.now_s) - observation.now_s
-    return vacancy
+    vacancy.time_s = counted_on_s(vacancy.life_s, policy)
+    return filled(vacancy)
 
 
 def _end_s(pilot: PilotRecord, slot: Slot | None, now_s: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,14 +10,24 @@ from typing import Literal
 
 from accounting.model import PilotRecord, SiteStop
 from factory.breaker import breaker, trials
-from factory.model import BreakerState, Observation, Policy, Reason, Room, SiteOutcomes, SitePolicy, SiteRoom
+from factory.model import (
+    BreakerState,
+    Observation,
+    Policy,
+    Reason,
+    Room,
+    ShapeRoom,
+    SiteOutcomes,
+    SitePolicy,
+    SiteRoom,
+)
 from factory.outages import outage_reason
 from factory.sites.contract import SiteSeen, SiteSight, SiteUnseen
 from glidein.model import PilotPhase
 from glidein.siterules import NO_RULES, SiteRules
 from overlay.model import Bucket, SlotsUnseen
 
-Limit = Literal["max_pilots", "max_pending", "site_cap", "total_pilots", "cycle_limit", "breaker"]
+Limit = Literal["max_pilots", "max_pending", "shape_pilots", "site_cap", "total_pilots", "cycle_limit", "breaker"]
 
 _NOT_STARTED = frozenset({PilotPhase.INTENDED, PilotPhase.UNCERTAIN, PilotPhase.PENDING})
 
@@ -52,7 +63,8 @@ def room(observation: Observation, policy: Policy, states: tuple[BreakerState, .
                 at_site.get(site.name, ()),
                 breaks=trials(state_of[site.name], policy.breaker, at_site.get(site.name, ())),
                 block=_block(state_of[site.name], site, sights, stops, observation.now_s),
-                rules=rules_of(sights.get(site.name)),
+                sight=sights.get(site.name),
+                now_s=observation.now_s,
             )
             for site in sorted(policy.sites, key=lambda site: site.name)
         ),
@@ -74,11 +86,24 @@ def denial(bucket: Bucket, site: SiteRoom, room_now: Room) -> str:
     return _denial(bucket, site.rules, dict(room_now.project_vos))
 
 
-def closed_to(bucket: Bucket, room_now: Room) -> frozenset[str]:
-    """Sites whose own admin keeps the bucket's jobs out: neither their pilots nor new ones take any."""
-    ruled = [site for site in room_now.sites if site.rules.closed or site.rules.allow or site.rules.deny]
-    vos = dict(room_now.project_vos) if ruled else {}
-    return frozenset(site.policy.name for site in ruled if _denial(bucket, site.rules, vos))
+class Doors:
+    """Which sites keep whom out, asked once for each user and project."""
+
+    def __init__(self, room_now: Room) -> None:
+        self._ruled = [site for site in room_now.sites if site.rules.closed or site.rules.allow or site.rules.deny]
+        self._vos = dict(room_now.project_vos) if self._ruled else {}
+        self._known: dict[tuple[str, str], frozenset[str]] = {}
+
+    def closed_to(self, bucket: Bucket) -> frozenset[str]:
+        """Sites whose own admin keeps the bucket's jobs out: neither their pilots nor new ones take any."""
+        if not self._ruled:
+            return frozenset()
+        who = bucket.user, bucket.group
+        if who not in self._known:
+            self._known[who] = frozenset(
+                site.policy.name for site in self._ruled if _denial(bucket, site.rules, self._vos)
+            )
+        return self._known[who]
 
 
 def _denial(bucket: Bucket, rules: SiteRules, vos: Mapping[str, tuple[str, ...]]) -> str:
@@ -86,25 +111,59 @@ def _denial(bucket: Bucket, rules: SiteRules, vos: Mapping[str, tuple[str, ...]]
     return rules.denies(user=user, project=bucket.group, vos=vos.get(bucket.group.lower(), ()))
 
 
-def take(room_now: Room, site: str) -> Room:
-    """The room after one more pilot was asked for at the site."""
-    sites = tuple(replace(s, new=s.new + 1) if s.policy.name == site else s for s in room_now.sites)
-    return replace(room_now, sites=sites, new=room_now.new + 1)
+def with_new(site: SiteRoom, entry: int) -> SiteRoom:
+    """The site after one more pilot of its n-th entry was asked for."""
+    shapes = tuple(replace(s, new=s.new + 1) if n == entry else s for n, s in enumerate(site.shapes))
+    cores = site.new_cores + site.shapes[entry].policy.offer.shape.cores
+    return replace(site, new=site.new + 1, new_cores=cores, shapes=shapes)
 
 
-def allowance(site: SiteRoom, room_now: Room) -> int:
-    """New pilots that the site may still get."""
-    if site.block is not None or room_now.frozen:
+def room_after(room_then: Room, order: Iterable[str]) -> Room:
+    """The room after these pilots were asked for, given by the labels of their offers."""
+    counts = Counter(order)
+    if not counts:
+        return room_then
+    return replace(
+        room_then,
+        sites=tuple(_after(site, counts) for site in room_then.sites),
+        new=room_then.new + counts.total(),
+    )
+
+
+def _after(site: SiteRoom, counts: Mapping[str, int]) -> SiteRoom:
+    new = [counts.get(shape.policy.offer.label, 0) for shape in site.shapes]
+    if not any(new):
+        return site
+    return replace(
+        site,
+        new=site.new + sum(new),
+        new_cores=site.new_cores
+        + sum(n * shape.policy.offer.shape.cores for n, shape in zip(new, site.shapes, strict=True)),
+        shapes=tuple(replace(shape, new=shape.new + n) for n, shape in zip(new, site.shapes, strict=True)),
+    )
+
+
+def total_left(room_now: Room) -> int:
+    """New pilots that all sites together may still get."""
+    if room_now.frozen:
         return 0
-    return max(0, min(left for _, left in _limits(site, room_now)))
+    return max(0, min(left for _, left in _total_limits(room_now)))
 
 
-def binding(site: SiteRoom, room_now: Room) -> tuple[Limit, ...]:
-    """The limits that are used up for a site that is not blocked."""
-    return tuple(limit for limit, left in _limits(site, room_now) if left <= 0)
+def allowance(site: SiteRoom, entry: int) -> int:
+    """New pilots of its n-th entry that the site may still get, as far as the site is concerned."""
+    shape = site.shapes[entry]
+    if site.block is not None or shape.block is not None:
+        return 0
+    return max(0, min(left for _, left in _limits(site, shape)))
 
 
-def limit_words(limit: Limit, site: SiteRoom, room_now: Room) -> str:
+def binding(site: SiteRoom, shape: ShapeRoom, room_now: Room) -> tuple[Limit, ...]:
+    """The limits that are used up for one shape of a site that is not blocked."""
+    return tuple(limit for limit, left in (*_limits(site, shape), *_total_limits(room_now)) if left <= 0)
+
+
+def limit_words(limit: Limit, site: SiteRoom, shape: ShapeRoom, room_now: Room) -> str:
     """One limit with its numbers, for people."""
     name = site.policy.name
     asked = f", {site.new} asked for in this cycle" if site.new else ""
@@ -114,8 +173,14 @@ def limit_words(limit: Limit, site: SiteRoom, room_now: Room) -> str:
             return f"max_pending of site {name} ({site.pending} waiting now{asked}, limit {site.policy.max_pending})"
         case "max_pilots":
             return f"max_pilots of site {name} ({site.open} open now{asked}, limit {site.policy.max_pilots})"
+        case "shape_pilots":
+            asked_here = f", {shape.new} asked for in this cycle" if shape.new else ""
+            return (
+                f"max_pilots of shape {shape.policy.offer.label} "
+                f"({shape.open} open now{asked_here}, limit {shape.policy.max_pilots})"
+            )
         case "site_cap":
-            used_up = "; ".join(words for words, left in _site_caps(site) if left <= 0)
+            used_up = "; ".join(words for words, left in _site_caps(site, shape) if left <= 0)
             return f"the admin of site {name} in {site.rules.file} ({used_up}{asked})"
         case "total_pilots":
             return f"max_pilots of all sites ({room_now.open} open now{asked_all}, limit {room_now.max_pilots})"
@@ -125,25 +190,32 @@ def limit_words(limit: Limit, site: SiteRoom, room_now: Room) -> str:
             return f"the breaker of site {name}, which lets {site.trials} through until its pilots are seen to work"
 
 
-def _limits(site: SiteRoom, room_now: Room) -> tuple[tuple[Limit, int], ...]:
-    """What each limit leaves, the narrowest owner first."""
-    caps = [left for _, left in _site_caps(site)]
-    own: tuple[tuple[Limit, int], ...] = (("site_cap", min(caps)),) if caps else ()
-    site_limits: tuple[tuple[Limit, int], ...] = (
-        *own,
-        ("max_pending", site.policy.max_pending - site.pending - site.new),
-        ("max_pilots", site.policy.max_pilots - site.open - site.new),
+def _total_limits(room_now: Room) -> tuple[tuple[Limit, int], ...]:
+    """What the limits over all sites leave."""
+    return (
         ("total_pilots", room_now.max_pilots - room_now.open - room_now.new),
         ("cycle_limit", room_now.max_submits_per_cycle - room_now.new),
     )
-    if site.trials is None:
-        return site_limits
-    return (("breaker", site.trials - site.new), *site_limits)
 
 
-def _site_caps(site: SiteRoom) -> list[tuple[str, int]]:
+def _limits(site: SiteRoom, shape: ShapeRoom) -> tuple[tuple[Limit, int], ...]:
+    """What each limit of the site leaves for one of its shapes, the narrowest owner first."""
+    caps = [left for _, left in _site_caps(site, shape)]
+    found: list[tuple[Limit, int]] = []
+    if site.trials is not None:
+        found.append(("breaker", site.trials - site.new))
+    if caps:
+        found.append(("site_cap", min(caps)))
+    found.append(("max_pending", site.policy.max_pending - site.pending - site.new))
+    found.append(("max_pilots", site.policy.max_pilots - site.open - site.new))
+    if shape.policy.max_pilots is not None:
+        found.append(("shape_pilots", shape.policy.max_pilots - shape.open - shape.new))
+    return tuple(found)
+
+
+def _site_caps(site: SiteRoom, shape: ShapeRoom) -> list[tuple[str, int]]:
     """The caps in the file of the site's admin: words with the numbers, and the pilots that each leaves."""
-    rules, cores = site.rules, site.policy.offer.shape.cores
+    rules, cores = site.rules, shape.policy.offer.shape.cores
     caps: list[tuple[str, int]] = []
     if rules.max_pending is not None:
         words = f"max_pending {rules.max_pending}, {site.pending} waiting now"
@@ -153,7 +225,7 @@ def _site_caps(site: SiteRoom) -> list[tuple[str, int]]:
         caps.append((words, rules.max_pilots - site.open - site.new))
     if rules.max_cores is not None:
         words = f"max_cores {rules.max_cores}, {site.cores} in open pilots now, {cores} in each new one"
-        caps.append((words, (rules.max_cores - site.cores) // cores - site.new))
+        caps.append((words, (rules.max_cores - site.cores - site.new_cores) // cores))
     return caps
 
 
@@ -163,9 +235,11 @@ def _site_room(
     *,
     breaks: int | None,
     block: Reason | None,
-    rules: SiteRules,
+    sight: SiteSight | None,
+    now_s: float,
 ) -> SiteRoom:
     pilots = tuple(pilots)
+    of_shape = Counter(pilot.offer.name for pilot in pilots)
     return SiteRoom(
         policy=site,
         open=len(pilots),
@@ -173,7 +247,19 @@ def _site_room(
         trials=breaks,
         block=block,
         cores=sum(pilot.offer.shape.cores for pilot in pilots),
-        rules=rules,
+        wait_s=max(
+            (int(now_s) - (p.intended_s if p.submitted_s is None else p.submitted_s) for p in pilots if is_pending(p)),
+            default=0,
+        ),
+        rules=rules_of(sight),
+        shapes=tuple(
+            ShapeRoom(
+                policy=entry,
+                open=of_shape[entry.offer.name],
+                block=outage_reason(entry.offer, site, sight, now_s),
+            )
+            for entry in site.entries
+        ),
     )
 
 
@@ -207,7 +293,9 @@ def _block(
             f"(last: {state.reason}); next probe at {utc(state.retry_at_s)}",
             allowed=0,
         )
-    return outage_reason(site.offer, site, sights.get(state.site), now_s)
+    # Of several shapes a shorter one may end before the outage.
+    blocks = [outage_reason(entry.offer, site, sights.get(state.site), now_s) for entry in site.entries]
+    return blocks[0] if all(blocks) else None
 
 
 def _frozen(observation: Observation) -> str:

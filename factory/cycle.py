@@ -33,7 +33,7 @@ from factory.sites.contract import (
     Uncertain,
 )
 from factory.watch import CycleReport, Nobody, Steps, Watcher
-from glidein.model import PilotPhase
+from glidein.model import PilotPhase, label_site
 from overlay.model import DemandUnseen, MatchTable, SlotsUnseen
 
 log = structlog.get_logger()
@@ -230,15 +230,15 @@ def configured_and_seen(world: World, sights: Sights) -> set[str]:
 
 def intents_of(decided: Plan, world: World, *, now_s: float, leave_out: frozenset[str]) -> tuple[PilotRecord, ...]:
     """One record for each pilot that the plan asks for, named and with its deadline, before anything is sent."""
-    offers = {site.name: site.offer for site in world.policy.sites}
+    offers = {entry.offer.label: entry.offer for site in world.policy.sites for entry in site.entries}
     # Numbered in the order of placing, so that the next cycle packs the same jobs into the same pilots.
-    wanted = [site for site in decided.order if site not in leave_out]
+    wanted = [offers[label] for label in decided.order if label_site(label) not in leave_out]
     intents = []
-    for n, site in enumerate(wanted, start=1):
+    for n, offer in enumerate(wanted, start=1):
         intents.append(
             PilotRecord(
-                pilot_id=pilot_id(instance=world.instance, site=site, cycle=decided.cycle, n=n),
-                offer=offers[site],
+                pilot_id=pilot_id(instance=world.instance, site=offer.site, cycle=decided.cycle, n=n),
+                offer=offer,
                 cycle=decided.cycle,
                 sent="intended",
                 phase=PilotPhase.INTENDED,

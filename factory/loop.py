@@ -60,8 +60,13 @@ class LeaseKeeper:
         """Give the lease back, so that a successor need not wait."""
         self._stop.set()
         self._thread.join(timeout=5)
-        if not self._lost.is_set():
+        if self._lost.is_set():
+            return
+        try:
             self._ledger.release_lease(self._lease)
+        except LedgerUnavailable as error:
+            # It runs out by itself; why the loop ends must not be hidden by this.
+            log.error("lease.not_released", reason=str(error))
 
     def _renew(self) -> None:
         while not self._stop.wait(self._ttl_s / 4):
@@ -74,6 +79,9 @@ class LeaseKeeper:
             except LedgerUnavailable as error:
                 # Keep trying: lease() gives None by itself when the lease runs out.
                 log.error("lease.not_renewed", reason=str(error))
+            except Exception:
+                # Our own fault. A factory without this thread would look on for ever and never act again.
+                log.exception("lease.broke")
 
 
 def _acquire(ledger: Ledger, *, instance: str, holder: str, now_s: float, ttl_s: float) -> Lease:

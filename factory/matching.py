@@ -33,11 +33,11 @@ def buckets_of(observation: Observation) -> tuple[Bucket, ...]:
 
 
 def slot_ads(observation: Observation, policy: Policy) -> dict[str, str]:
-    """Ads by slot key: ``offer:SITE`` for every configured site, ``pilot:ID`` for every slot in the pool."""
+    """Ads by slot key: that of every configured offer, and ``pilot:ID`` for every slot in the pool."""
     facts = policy.slot_facts
     ads = {
-        f"offer:{site.name}": offer_ad_text(
-            offer=site.offer,
+        entry.offer.key: offer_ad_text(
+            offer=entry.offer,
             lifetimes=policy.lifetimes,
             # The collector's address is in no slot ad.
             pool=PoolFacts(collector="", trust_domain=facts.trust_domain),
@@ -45,6 +45,7 @@ def slot_ads(observation: Observation, policy: Policy) -> dict[str, str]:
             now_s=int(observation.now_s),
         )
         for site in policy.sites
+        for entry in site.entries
     }
     if isinstance(observation.slots, SlotsSeen):
         ads.update({f"pilot:{slot.pilot_id}": slot.ad_text for slot in observation.slots.slots})

@@ -66,19 +66,38 @@ class Outage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class ShapePolicy:
+    """One kind of pilot that a site may get."""
+
+    offer: Offer
+    max_pilots: int | None = None
+    """Pilots of this shape not yet ended; None: only the site's own limit holds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class SitePolicy:
     """What one site may get."""
 
     offer: Offer
+    """Its only offer, or the first of several."""
     max_pilots: int
     max_pending: int
     outages: tuple[Outage, ...] = ()
     """The operator's windows, sorted."""
+    shapes: tuple[ShapePolicy, ...] = ()
+    """All its offers, where it has several; ``offer`` is then among them."""
+    weight: int = 1
+    """Its part under the placement policy ``weights``."""
 
     @property
     def name(self) -> str:
         """The site's name."""
         return self.offer.site
+
+    @property
+    def entries(self) -> tuple[ShapePolicy, ...]:
+        """Every kind of pilot that it may get."""
+        return self.shapes or (ShapePolicy(offer=self.offer),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -125,6 +144,12 @@ class SlotFacts:
     """
 
 
+Placement = Literal["spread", "fill", "weights"]
+"""
+Where new pilots go: to the emptiest site, to the first site until it is full, or in proportion to the sites' weights.
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """The operator's rules as the planner uses them."""
@@ -144,6 +169,14 @@ class Policy:
     """Each project in small letters with its virtual organisations, sorted."""
     vanish: VanishPolicy = VanishPolicy()
     patience: PatiencePolicy = PatiencePolicy()
+    drain_target_s: int = 0
+    """
+    Pilots are asked for so that what waits has begun within this time, as far as run times are declared: a pilot takes
+    many short jobs, one after the other. With 0 every waiting job gets a place of its own.
+    """
+    placement: Placement = "spread"
+    wait_noticed_s: int = 600
+    """A site where our pilots have waited longer gets fewer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -194,10 +227,12 @@ class BreakerState:
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class SubmitPilots:
-    """Ask a site for a number of pilots."""
+    """Ask a site for a number of pilots of one shape."""
 
     site: str
     count: int
+    shape: str = ""
+    """Which of the site's shapes; empty for a site that has one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -217,6 +252,7 @@ class Reason:
         "denied",  # the file of the site's own admin keeps the job out
         "max_pilots",
         "max_pending",
+        "shape_pilots",  # the limit of one of the site's shapes
         "site_cap",  # a cap in the file of the site's own admin
         "total_pilots",
         "cycle_limit",
@@ -255,7 +291,7 @@ class Plan:
 
     cycle: str
     submits: tuple[SubmitPilots, ...]
-    """One per site that gets any, sorted by site."""
+    """One per site and shape that gets any, sorted."""
     cancels: tuple[CancelIntent, ...]
     surplus: tuple[PilotId, ...]
     """Waiting pilots that nothing needs now; those that stay so are cancelled later."""
@@ -264,7 +300,8 @@ class Plan:
     """Why nothing was asked for at all, for example the collector unseen; empty in a normal cycle."""
     order: tuple[str, ...] = ()
     """
-    The site of each new pilot, in the order of placing; as many as ``submits`` count.
+    The offer of each new pilot by its label (``SITE`` or ``SITE/SHAPE``), in the order of placing; as many as
+    ``submits`` count.
 
     Pilots are numbered in this order, so that the next cycle packs the same jobs into the same pilots.
     """
@@ -277,6 +314,19 @@ class Absorbed:
     site: str
     running: int
     waiting: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class ShapeRoom:
+    """How many pilots of one shape a site has and may get."""
+
+    policy: ShapePolicy
+    open: int = 0
+    """Pilots of it not ended when the cycle began."""
+    block: Reason | None = None
+    """Why the site gets none of this shape, though it may get others."""
+    new: int = 0
+    """Pilots of it asked for in this cycle so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -294,10 +344,16 @@ class SiteRoom:
     """Why the site gets nothing at all; None when it may get pilots."""
     cores: int = 0
     """Cores of its pilots that were not ended when the cycle began."""
+    wait_s: int = 0
+    """How long the oldest of the pilots that wait there has waited."""
     rules: SiteRules = NO_RULES
     """What its own admin lets run there, as far as the site was seen."""
     new: int = 0
     """Pilots asked for in this cycle so far."""
+    new_cores: int = 0
+    """Cores of those."""
+    shapes: tuple[ShapeRoom, ...] = ()
+    """One for each of the policy's entries, in their order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,6 +371,17 @@ class Room:
     project_vos: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Granted:
+    """New pilots of one shape asked for on a bucket's behalf."""
+
+    site: str
+    shape: str
+    count: int
+    jobs: int
+    """Jobs of the bucket that they take."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
     """What the planner did with one bucket."""
@@ -324,12 +391,12 @@ class Placed:
     """By existing pilots, and by what was left of new pilots that larger jobs asked for; sorted by site."""
     rest: int
     """Jobs that nothing absorbs."""
-    granted: tuple[SubmitPilots, ...]
+    granted: tuple[Granted, ...]
     """New pilots on this bucket's behalf; sorted by site."""
     unplaced: int
     """Jobs that no new pilot takes either."""
-    room: Room
-    """What the caps still allowed after this bucket."""
+    asked: int
+    """Pilots asked for in this cycle, for any bucket, when this one was done with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -339,3 +406,5 @@ class Decision:
     plan: Plan
     placed: Mapping[str, Placed]
     """By bucket key."""
+    room: Room
+    """What the caps allowed at the beginning."""

@@ -10,25 +10,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from fractions import Fraction
+from dataclasses import dataclass, field
 
 from accounting.model import CancelIntent, PilotRecord
-from factory.absorb import Vacancy, absorb, by_age, fits, matches, new_vacancy, size, slots_by_pilot, supply
-from factory.caps import allowance, breakers, closed_to, room, rules_of, take
+from factory.absorb import Vacancy, by_age, fits, matches, new_vacancy, size, slots_by_pilot, supply
+from factory.caps import Doors, breakers, room, rules_of
 from factory.model import (
     Absorbed,
     Decision,
+    Granted,
     Observation,
     Placed,
     Plan,
     Policy,
     Room,
-    SitePolicy,
     SubmitPilots,
 )
+from factory.openings import Openings
 from factory.outages import cancels_before_outages
+from factory.packing import Stock
 from factory.sites.contract import SiteSeen
-from glidein.model import Lifetimes, PilotPhase
+from glidein.model import Offer, PilotPhase
 from overlay.model import Bucket, DemandSeen, DemandUnseen, MatchTable
 
 
@@ -43,36 +45,100 @@ def decide(observation: Observation, match_table: MatchTable, policy: Policy) ->
     room_now = room(observation, policy, states)
     stopped = () if room_now.frozen else _taken_back(observation, policy)
     vacancies = supply(observation, policy, frozenset(cancel.pilot_id for cancel in stopped))
-    existing = tuple(vacancies)
-    order: list[str] = []
-    placed: dict[str, Placed] = {}
-    for bucket in sorted(_buckets(observation), key=size):
-        closed = closed_to(bucket, room_now)
-        given = absorb(bucket, bucket.jobs, vacancies, match_table, policy.lifetimes, closed=closed)
-        rest = bucket.jobs - sum(running + waiting for running, waiting in given.values())
-        new, room_now, unplaced = _place(bucket, rest, match_table, room_now, policy.lifetimes, closed=closed)
-        vacancies.extend(new)
-        order.extend(vacancy.site for vacancy in new)
-        placed[bucket.key] = Placed(
-            bucket=bucket,
-            absorbed=tuple(Absorbed(site=s, running=r, waiting=w) for s, (r, w) in sorted(given.items())),
-            rest=rest,
-            granted=_counted(vacancy.site for vacancy in new) if new else (),
-            unplaced=unplaced,
-            room=room_now,
-        )
+    poured = _pour(_buckets(observation), vacancies, room_now, match_table, policy)
     gone = frozenset(cancel.pilot_id for cancel in stopped)
-    surplus = _surplus(observation, existing, gone) if not room_now.frozen else ()
+    surplus = _surplus(observation, vacancies, gone) if not room_now.frozen else ()
     decided = Plan(
         cycle=observation.cycle,
-        submits=_counted(order),
+        submits=_counted(poured.order),
         cancels=tuple(sorted((*stopped, *_cancels_of_surplus(surplus, observation, policy)))),
         surplus=tuple(pilot.pilot_id for pilot in surplus),
         breakers=states,
         frozen=room_now.frozen,
-        order=tuple(order),
+        order=tuple(offer.label for offer in poured.order),
     )
-    return Decision(plan=decided, placed=placed)
+    return Decision(plan=decided, placed={key: told.placed() for key, told in poured.tallies.items()}, room=room_now)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What became of one bucket so far."""
+
+    bucket: Bucket
+    absorbed: dict[str, tuple[int, int]] = field(default_factory=dict)
+    rest: int = 0
+    granted: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    unplaced: int = 0
+    asked: int = 0
+
+    def placed(self) -> Placed:
+        """The same for good."""
+        return Placed(
+            bucket=self.bucket,
+            absorbed=tuple(Absorbed(site=s, running=r, waiting=w) for s, (r, w) in sorted(self.absorbed.items())),
+            rest=self.rest,
+            granted=tuple(
+                Granted(site=site, shape=shape, count=count, jobs=jobs)
+                for (site, shape), (count, jobs) in sorted(self.granted.items())
+            ),
+            unplaced=self.unplaced,
+            asked=self.asked,
+        )
+
+
+@dataclass(slots=True)
+class _Poured:
+    """All buckets after one another."""
+
+    tallies: dict[str, _Tally]
+    order: list[Offer] = field(default_factory=list)
+
+
+def _pour(
+    buckets: list[Bucket], vacancies: list[Vacancy], room_now: Room, table: MatchTable, policy: Policy
+) -> _Poured:
+    """
+    Give all jobs to the pilots that there are, and ask for new ones for the rest.
+
+    The order depends on the demand and the policy alone, so the next cycle pours the same jobs into the same pilots.
+    """
+    stock = Stock(vacancies, table, policy.lifetimes, least_s=_least_s(buckets))
+    openings = Openings(room_now, table, policy)
+    doors = Doors(room_now)
+    poured = _Poured(tallies={bucket.key: _Tally(bucket) for bucket in sorted(buckets, key=size)})
+    for tally in poured.tallies.values():
+        _serve(tally, tally.bucket.jobs, stock, openings, poured.order, closed=doors.closed_to(tally.bucket))
+    return poured
+
+
+def _serve(
+    tally: _Tally, jobs: int, stock: Stock, openings: Openings, order: list[Offer], *, closed: frozenset[str]
+) -> None:
+    """Some jobs of a bucket: pilots that are there first, then new ones."""
+    bucket = tally.bucket
+    for vacancy, taken in stock.absorb(bucket, jobs, closed):
+        jobs -= taken
+        running, waiting = tally.absorbed.get(vacancy.site, (0, 0))
+        new = (running + taken, waiting) if vacancy.running else (running, waiting + taken)
+        tally.absorbed[vacancy.site] = new
+    tally.rest += jobs
+    while jobs > 0:
+        asked = openings.ask(bucket, jobs, closed)
+        if asked is None:
+            tally.unplaced += jobs
+            break
+        offer, vacancy = asked
+        order.append(offer)
+        taken = stock.add(vacancy, bucket, jobs)
+        jobs -= taken
+        count, taken_before = tally.granted.get((offer.site, offer.name), (0, 0))
+        tally.granted[offer.site, offer.name] = (count + 1, taken_before + taken)
+    tally.asked = openings.asked
+
+
+def _least_s(buckets: Iterable[Bucket]) -> int:
+    """The shortest time that any job takes."""
+    return min((bucket.runtime_s for bucket in buckets if bucket.runtime_s), default=1)
 
 
 def _buckets(observation: Observation) -> list[Bucket]:
@@ -86,57 +152,16 @@ def _buckets(observation: Observation) -> list[Bucket]:
     ]
 
 
-def _counted(sites: Iterable[str]) -> tuple[SubmitPilots, ...]:
-    """Pilots by site, sorted."""
-    return tuple(SubmitPilots(site=site, count=count) for site, count in sorted(Counter(sites).items()))
+def _counted(offers: Iterable[Offer]) -> tuple[SubmitPilots, ...]:
+    """Pilots by site and shape, sorted."""
+    counts = Counter((offer.site, offer.name) for offer in offers)
+    return tuple(SubmitPilots(site=site, shape=shape, count=count) for (site, shape), count in sorted(counts.items()))
 
 
-def _place(
-    bucket: Bucket,
-    rest: int,
-    table: MatchTable,
-    room_now: Room,
-    lifetimes: Lifetimes,
-    *,
-    closed: frozenset[str],
-) -> tuple[list[Vacancy], Room, int]:
-    """New pilots for the rest of a bucket, one by one; the room they leave, and the jobs that stay without."""
-    new: list[Vacancy] = []
-    if rest <= 0:
-        return new, room_now, 0
-    able = frozenset(
-        site.policy.name
-        for site in room_now.sites
-        if site.block is None
-        and site.policy.name not in closed
-        and jobs_per_pilot(bucket, site.policy, table, lifetimes) > 0
-    )
-    while rest > 0:
-        site = _emptiest(able, room_now)
-        if site is None:
-            break
-        vacancy = new_vacancy(f"new-{room_now.new}", site.name, site.offer.shape, lifetimes)
-        taken = min(rest, fits(vacancy, bucket, lifetimes))
-        vacancy.take(bucket, taken)
-        new.append(vacancy)
-        rest -= taken
-        room_now = take(room_now, site.name)
-    return new, room_now, rest
-
-
-def jobs_per_pilot(bucket: Bucket, site: SitePolicy, table: MatchTable, lifetimes: Lifetimes) -> int:
-    """How many of the bucket's jobs a fresh pilot of the site runs at a time; 0 when they do not go together."""
-    vacancy = new_vacancy("", site.name, site.offer.shape, lifetimes)
-    return fits(vacancy, bucket, lifetimes) if matches(bucket, vacancy.slot_keys, table) else 0
-
-
-def _emptiest(able: frozenset[str], room_now: Room) -> SitePolicy | None:
-    """Of the sites that may still get a pilot the one with the fewest of what it may have; ties by name."""
-    open_to_us = [site for site in room_now.sites if site.policy.name in able and allowance(site, room_now) > 0]
-    if not open_to_us:
-        return None
-    chosen = min(open_to_us, key=lambda s: (Fraction(s.open + s.new, s.policy.max_pilots), s.policy.name))
-    return chosen.policy
+def jobs_per_pilot(bucket: Bucket, offer: Offer, table: MatchTable, policy: Policy) -> int:
+    """How many of the bucket's jobs a fresh pilot of the offer takes; 0 when they do not go together."""
+    vacancy = new_vacancy("", offer, policy)
+    return fits(vacancy, bucket, policy.lifetimes) if matches(bucket, vacancy.slot_keys, table) else 0
 
 
 def _may_cancel(observation: Observation) -> list[PilotRecord]:

@@ -6,7 +6,16 @@ import json
 
 from config.model import Config
 from config.model import Site as SiteConfig
-from factory.model import BreakerPolicy, Outage, PatiencePolicy, Policy, SitePolicy, SlotFacts, VanishPolicy
+from factory.model import (
+    BreakerPolicy,
+    Outage,
+    PatiencePolicy,
+    Policy,
+    ShapePolicy,
+    SitePolicy,
+    SlotFacts,
+    VanishPolicy,
+)
 from glidein.model import Lifetimes, Offer, Shape
 
 
@@ -26,6 +35,9 @@ def policy_of(config: Config) -> Policy:
         surplus_after_s=_seconds(config.factory.surplus_after.total_seconds()),
         ads_max_age_s=_seconds(config.pool.ads_max_age.total_seconds()),
         slot_facts=SlotFacts(trust_domain=config.pool.trust_domain),
+        drain_target_s=_seconds(config.factory.drain_target.total_seconds()),
+        placement=config.factory.placement,
+        wait_noticed_s=_seconds(config.factory.wait_noticed.total_seconds()),
         project_vos=tuple(sorted((project.lower(), vos) for project, vos in vo_map_of(config).items())),
         patience=PatiencePolicy(
             backoff_s=config.politeness.backoff.total_seconds(),
@@ -57,26 +69,41 @@ def lifetimes_of(config: Config) -> Lifetimes:
 
 def site_policy(name: str, site: SiteConfig) -> SitePolicy:
     """What one site may get."""
-    shape = Shape(
-        cores=site.cores,
-        memory_mib=site.memory,
-        disk_mib=site.disk,
-        walltime_s=_seconds(site.walltime.total_seconds()),
-    )
-    offer = Offer(
-        site=name,
-        shape=shape,
-        account=site.account,
-        partition=site.partition,
-        qos=site.qos,
-        slot_attributes=tuple(sorted((key, json.dumps(value)) for key, value in site.slot_attributes.items())),
+    caps = {shape.name: shape.max_pilots for shape in site.shapes}
+    shapes = tuple(
+        ShapePolicy(offer=_offer(name, kind, own), max_pilots=caps.get(kind)) for kind, own in site.kinds if kind
     )
     outages = [
         Outage(start_s=int(one.start.timestamp()), end_s=_seconds(one.end.timestamp()), why=one.why)
         for one in site.outages
     ]
     return SitePolicy(
-        offer=offer, max_pilots=site.max_pilots, max_pending=site.max_pending, outages=tuple(sorted(outages))
+        offer=shapes[0].offer if shapes else _offer(name, "", site),
+        max_pilots=site.max_pilots,
+        max_pending=site.max_pending,
+        shapes=shapes,
+        weight=site.weight,
+        outages=tuple(sorted(outages)),
+    )
+
+
+def _offer(name: str, kind: str, site: SiteConfig) -> Offer:
+    """One kind of pilot; ``site`` has its own keys in place."""
+    shape = Shape(
+        cores=site.cores,
+        memory_mib=site.memory,
+        disk_mib=site.disk,
+        gpus=site.gpus,
+        walltime_s=_seconds(site.walltime.total_seconds()),
+    )
+    return Offer(
+        site=name,
+        name=kind,
+        shape=shape,
+        account=site.account,
+        partition=site.partition,
+        qos=site.qos,
+        slot_attributes=tuple(sorted((key, json.dumps(value)) for key, value in site.slot_attributes.items())),
     )
 
 

@@ -125,14 +125,16 @@ def _by_site(
             for reason in verdict.reasons:
                 if reason.code != "absorbed":
                     _keep_widest(reasons[verdict.site], reason)
-    submits = {submit.site: submit.count for submit in decision.plan.submits}
+    submits: Counter[str] = Counter()
+    for submit in decision.plan.submits:
+        submits[submit.site] += submit.count
     site_of = {pilot.pilot_id: pilot.offer.site for pilot in observation.pilots}
     unseen = {sight.site for sight in observation.sites if isinstance(sight, SiteUnseen)}
     return tuple(
         SitePreview(
             site=site.name,
             seen=site.name not in unseen,
-            submits=submits.get(site.name, 0),
+            submits=submits[site.name],
             cancels=tuple(one for one in decision.plan.cancels if site_of.get(one.pilot_id) == site.name),
             jobs_running=running[site.name],
             jobs_waiting=waiting[site.name],

@@ -9,7 +9,7 @@ from typing import Literal
 from accounting.model import PilotRecord
 from config.names import split_pilot_id
 from factory.absorb import slots_by_pilot
-from factory.model import Drift, Policy, Reconciled
+from factory.model import Drift, Policy, Reconciled, SitePolicy
 from factory.sites.contract import FinalSeen, SiteSeen, SiteSight
 from glidein.model import BatchRecord, BatchState, EndReason, EndReport, Offer, PilotPhase, Shape
 from glidein.phase import Evidence, pilot_phase
@@ -190,7 +190,7 @@ def _strays(
     may be two partitions of one cluster and see the same jobs: the site is the one in the name.
     """
     known = {pilot.pilot_id for pilot in pilots}
-    offers = {site.name: site.offer for site in policy.sites}
+    sites = {site.name: site for site in policy.sites}
     strays = []
     for site, view in sorted(views.items()):
         for name, records in sorted(view.live.items()):
@@ -201,7 +201,7 @@ def _strays(
                 continue
             record = _one(records, None)
             assert record is not None
-            stray = _stray(record, cycle=parts[2], offer=offers.get(site) or _least_offer(site, record), now_s=now_s)
+            stray = _stray(record, cycle=parts[2], offer=_offer_of(site, record, sites.get(site)), now_s=now_s)
             slot = slot_of.get(name)
             seen = stray if slot is None else _with_slot(stray, slot, slots.taken_s)
             strays.append(_updated(seen, view, slots, slot, now_s))
@@ -223,6 +223,15 @@ def _stray(record: BatchRecord, *, cycle: str, offer: Offer, now_s: float) -> Pi
         batch_id=record.job_id,
         detail="adopted: found at the site under our name",
     )
+
+
+def _offer_of(site: str, record: BatchRecord, policy: SitePolicy | None) -> Offer:
+    """The offer that a stray pilot was most likely asked for with: of several the one with its cores and partition."""
+    if policy is None:
+        return _least_offer(site, record)
+    offers = [entry.offer for entry in policy.entries]
+    alike = [offer for offer in offers if (offer.shape.cores, offer.partition) == (record.alloc_cpus, record.partition)]
+    return (alike or offers)[0]
 
 
 def _least_offer(site: str, record: BatchRecord) -> Offer:

@@ -15,10 +15,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import structlog
+
 from accounting.model import PilotRecord
 from factory.model import VanishPolicy
 from factory.sites.contract import FinalSeen, SiteSeen, SiteSight, SiteUnseen
 from glidein.model import BatchState, PilotId, PilotPhase
+
+log = structlog.get_logger()
 
 _LIVING = frozenset({PilotPhase.PENDING, PilotPhase.STARTING, PilotPhase.IDLE, PilotPhase.BUSY})
 
@@ -99,9 +103,14 @@ class Doubts:
                 examined.append(sight)
                 continue
             site = sight.site
-            told, doubt = examine(sight, pilots, self._of.pop(site, None), policy, word_s=words.get(site))
+            prior = self._of.pop(site, None)
+            told, doubt = examine(sight, pilots, prior, policy, word_s=words.get(site))
             if doubt is not None:
                 self._of[site] = doubt
+            if isinstance(told, SiteUnseen):
+                log.warning("site.frozen", site=site, reason=told.reason)
+            elif prior is not None and prior.looks:
+                log.warning("site.thawed", site=site)
             examined.append(told)
         return tuple(examined)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from factory.absorb import need_s, new_life_s
-from factory.caps import binding, denial, limit_words
-from factory.model import Decision, Observation, Placed, Policy, Reason, SitePolicy, SiteRoom, Verdict
+from factory.caps import binding, denial, limit_words, room_after
+from factory.model import Decision, Observation, Placed, Policy, Reason, Room, ShapeRoom, SiteRoom, Verdict
 from factory.plan import decide, jobs_per_pilot
-from glidein.model import Lifetimes
+from glidein.model import Lifetimes, Offer
 from glidein.start import slot_memory_mib
 from overlay.model import Bucket, FailedClause, MatchTable
 
@@ -25,35 +25,40 @@ def verdicts(observation: Observation, match_table: MatchTable, policy: Policy, 
 def verdicts_of(decision: Decision, match_table: MatchTable, policy: Policy, bucket_key: str) -> tuple[Verdict, ...]:
     """The same from a decision that is at hand."""
     placed = decision.placed[bucket_key]
-    return tuple(_verdict(placed, site, match_table, policy) for site in placed.room.sites)
+    room = room_after(decision.room, decision.plan.order[: placed.asked])
+    return tuple(_verdict(placed, site, room, match_table, policy) for site in room.sites)
 
 
 def verdict_at(decision: Decision, match_table: MatchTable, policy: Policy, bucket_key: str, *, site: str) -> Verdict:
     """The verdict on one bucket at one site; KeyError for a bucket or site that was not decided about."""
     placed = decision.placed[bucket_key]
-    for one in placed.room.sites:
+    room = room_after(decision.room, decision.plan.order[: placed.asked])
+    for one in room.sites:
         if one.policy.name == site:
-            return _verdict(placed, one, match_table, policy)
+            return _verdict(placed, one, room, match_table, policy)
     raise KeyError(site)
 
 
-def _verdict(placed: Placed, site: SiteRoom, table: MatchTable, policy: Policy) -> Verdict:
+def _verdict(placed: Placed, site: SiteRoom, room: Room, table: MatchTable, policy: Policy) -> Verdict:
     """What became of one bucket at one site."""
     name = site.policy.name
     bucket = placed.bucket
     here = {absorbed.site: absorbed for absorbed in placed.absorbed}.get(name)
-    granted = next((submit.count for submit in placed.granted if submit.site == name), 0)
-    per_pilot = jobs_per_pilot(bucket, site.policy, table, policy.lifetimes)
-    wanted = -(-placed.rest // per_pilot) if per_pilot else 0
-    reasons = [*_misfits(bucket, site.policy, table, policy.lifetimes)] if per_pilot == 0 else []
+    mine = [one for one in placed.granted if one.site == name]
+    granted = sum(one.count for one in mine)
+    usable = [(shape, n) for shape in site.shapes if (n := jobs_per_pilot(bucket, shape.policy.offer, table, policy))]
+    more = placed.rest - sum(one.jobs for one in mine)
+    wanted = granted - -more // max(n for _, n in usable) if usable else 0
+    reasons = [] if usable else _misfits(bucket, site, table, policy)
     if placed.rest < bucket.jobs:
         reasons.append(_absorbed(placed))
-    denied = "" if site.rules.closed else denial(bucket, site, placed.room)
+    denied = "" if site.rules.closed else denial(bucket, site, room)
     if denied:
         text = f"the admin of site {name} keeps the job out: {denied}"
         reasons.append(Reason(code="denied", text=text, wanted=wanted, allowed=0, owner="site"))
     elif granted < wanted:
-        reasons.extend(_held_back(placed, site, wanted=wanted, granted=granted))
+        shapes = tuple(shape for shape, _ in usable)
+        reasons.extend(_held_back(placed, site, shapes, room, numbers=(wanted, granted)))
     return Verdict(
         bucket=bucket.key,
         site=name,
@@ -65,21 +70,25 @@ def _verdict(placed: Placed, site: SiteRoom, table: MatchTable, policy: Policy) 
     )
 
 
-def _misfits(bucket: Bucket, site: SitePolicy, table: MatchTable, lifetimes: Lifetimes) -> tuple[Reason, ...]:
+def _misfits(bucket: Bucket, site: SiteRoom, table: MatchTable, policy: Policy) -> list[Reason]:
     """Why no pilot of the site can run the bucket's jobs, at any time."""
+    return [reason for shape in site.shapes for reason in _misfit(bucket, shape.policy.offer, table, policy.lifetimes)]
+
+
+def _misfit(bucket: Bucket, offer: Offer, table: MatchTable, lifetimes: Lifetimes) -> list[Reason]:
+    """The same for one of the site's shapes."""
     reasons = []
-    offer = f"offer:{site.name}"
-    fits = table.matches_key(bucket.key, offer)
+    fits = table.matches_key(bucket.key, offer.key)
     if fits is None:
-        text = f"the job was not compared with a pilot of site {site.name}"
+        text = f"the job was not compared with a pilot of site {offer.label}"
         reasons.append(Reason(code="requirements", text=text))
     elif not fits:
-        match = table.get(bucket.key, offer)
+        match = table.get(bucket.key, offer.key)
         clauses = "; ".join(map(_clause_words, match.failed)) or "the match failed as a whole"
         owner = "job" if all(failed.owner == "job" for failed in match.failed) else "site"
-        text = f"the job and a pilot of site {site.name} do not accept each other: {clauses}"
+        text = f"the job and a pilot of site {offer.label} do not accept each other: {clauses}"
         reasons.append(Reason(code="requirements", text=text, owner=owner, failed=match.failed))
-    shape = site.offer.shape
+    shape = offer.shape
     has_and_needs = (
         ("cores", shape.cores, max(1, bucket.cores)),
         ("memory_mib", slot_memory_mib(shape), bucket.memory_mib),
@@ -88,18 +97,18 @@ def _misfits(bucket: Bucket, site: SitePolicy, table: MatchTable, lifetimes: Lif
     )
     short = [f"{name} {needs}, a pilot has {has}" for name, has, needs in has_and_needs if needs > 0 and has < needs]
     if short:
-        text = f"the job is too large for site {site.name}: it asks for {'; '.join(short)}"
+        text = f"the job is too large for site {offer.label}: it asks for {'; '.join(short)}"
         reasons.append(Reason(code="too_large", text=text, owner="job"))
     if need_s(bucket, lifetimes) >= new_life_s(shape, lifetimes):
         declared = "the default" if bucket.runtime_s is None else "declared"
         runtime_s = need_s(bucket, lifetimes) - lifetimes.retire_margin_s
         text = (
-            f"the job is too long for site {site.name}: {runtime_s} s run time ({declared}) and "
+            f"the job is too long for site {offer.label}: {runtime_s} s run time ({declared}) and "
             f"{lifetimes.retire_margin_s} s margin do not fit in the {new_life_s(shape, lifetimes)} s that a pilot "
             "is sure to work"
         )
         reasons.append(Reason(code="too_long", text=text, owner="job"))
-    return tuple(reasons)
+    return reasons
 
 
 def _clause_words(failed: FailedClause) -> str:
@@ -120,9 +129,11 @@ def _absorbed(placed: Placed) -> Reason:
     return Reason(code="absorbed", text=text)
 
 
-def _held_back(placed: Placed, site: SiteRoom, *, wanted: int, granted: int) -> list[Reason]:
-    """Why a site that could run the jobs gets fewer pilots for them than it would need alone."""
-    room = placed.room
+def _held_back(
+    placed: Placed, site: SiteRoom, usable: tuple[ShapeRoom, ...], room: Room, *, numbers: tuple[int, int]
+) -> list[Reason]:
+    """Why a site that could run the jobs gets fewer pilots for them than it would need alone: wanted and granted."""
+    wanted, granted = numbers
     reasons = []
     if room.frozen:
         text = f"nothing is asked for anywhere: {room.frozen}"
@@ -131,13 +142,18 @@ def _held_back(placed: Placed, site: SiteRoom, *, wanted: int, granted: int) -> 
         reasons.append(replace(site.block, wanted=wanted, allowed=granted))
     if reasons:
         return reasons
-    for limit in binding(site, room):
-        text = f"capped from {wanted} to {granted} by {limit_words(limit, site, room)}"
-        owner = "site" if limit == "site_cap" else "factory"
-        reasons.append(Reason(code=limit, text=text, wanted=wanted, allowed=granted, owner=owner))
-    elsewhere = tuple(submit for submit in placed.granted if submit.site != site.policy.name)
+    bound: dict[str, Reason] = {}
+    for shape in usable:
+        if shape.block is not None:
+            bound.setdefault(shape.block.text, replace(shape.block, wanted=wanted, allowed=granted))
+        for limit in binding(site, shape, room):
+            text = f"capped from {wanted} to {granted} by {limit_words(limit, site, shape, room)}"
+            owner = "site" if limit == "site_cap" else "factory"
+            bound.setdefault(text, Reason(code=limit, text=text, wanted=wanted, allowed=granted, owner=owner))
+    reasons.extend(bound.values())
+    elsewhere = tuple(one for one in placed.granted if one.site != site.policy.name)
     if elsewhere:
-        where = ", ".join(f"{submit.count} at {submit.site}" for submit in elsewhere)
+        where = ", ".join(f"{one.count} at {one.site}{one.shape and '/' + one.shape}" for one in elsewhere)
         text = f"the jobs get new pilots elsewhere: {where}"
         reasons.append(Reason(code="placed_elsewhere", text=text, wanted=wanted, allowed=granted))
     return reasons

@@ -31,6 +31,23 @@ class Offer:
     qos: str | None = None
     slot_attributes: tuple[tuple[str, str], ...] = ()
     """Further slot attributes: names and ClassAd text of the values, sorted by name."""
+    name: str = ""
+    """Which of the site's shapes; empty for a site that has one."""
+
+    @property
+    def label(self) -> str:
+        """``SITE`` or ``SITE/SHAPE``: what a plan calls it, unlike that of any other offer."""
+        return f"{self.site}/{self.name}" if self.name else self.site
+
+    @property
+    def key(self) -> str:
+        """The slot key under which a match table speaks of it."""
+        return f"offer:{self.label}"
+
+
+def label_site(label: str) -> str:
+    """The site in an offer's label; no name of a site has a slash."""
+    return label.partition("/")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

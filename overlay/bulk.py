@@ -9,7 +9,7 @@ the values are compared in :mod:`overlay.valueindex`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from overlay.classads import ClassAd, pin_time
@@ -19,8 +19,11 @@ from overlay.lazyad import LazyAd
 from overlay.slotblock import WHOLE, Groups, SlotBlock, Values
 from overlay.valueindex import FLIPPED, NOTHING, Bits, ValueIndex, kind_of, literal_of
 
-CLAUSES_MAX = 20_000
-"""Clauses that are kept, besides some for each kind of job; beyond that all are found again."""
+KEPT_MAX = 100_000
+"""Answers that are kept, besides some for each kind of job; beyond that all are worked out again."""
+
+SIDES_MAX = 500
+"""Sides of comparisons that are kept; some hundred kilobytes each where there are thousands of pilots."""
 
 CELLS_MAX = 50_000
 """Single answers that one conjunct keeps for a cycle in which the slots have changed."""
@@ -79,6 +82,33 @@ def _sides(at: Owner, scope: str, name: str, job: LazyAd, block: SlotBlock) -> t
     return (at,) if own else (at, other)
 
 
+class SlotSide:
+    """One side of comparisons: an expression that reads slots only, and its values, shared by all who compare it."""
+
+    def __init__(self) -> None:
+        self.index = ValueIndex(())
+        self.odd: list[tuple[Values, int]] = []
+        """Groups whose value cannot be written down."""
+        self._groups: Groups | None = None
+        self._now_s = 0
+        self._values: dict[Values, object] = {}
+
+    def update(self, groups: Groups, now_s: int, value: Callable[[Values], object]) -> None:
+        """Take the values of another moment, if there is anything new; ``now_s`` is 0 where it reads no clock."""
+        if groups is self._groups and now_s == self._now_s:
+            return
+        before = self._values if now_s == self._now_s else {}
+        self._groups, self._now_s = groups, now_s
+        self._values = {values: before[values] if values in before else value(values) for values in groups.bits}
+        plain = [(value, groups.bits[values]) for values, value in self._values.items() if literal_of(value)]
+        self.odd = [(values, groups.bits[values]) for values, value in self._values.items() if not literal_of(value)]
+        self.index = ValueIndex(plain)
+
+
+Sides = dict[tuple[object, ...], SlotSide]
+"""By owner, text, names and scope."""
+
+
 class Leaf:
     """An expression, the texts on which its value depends, and its values so far."""
 
@@ -94,29 +124,28 @@ class Leaf:
         self._scope = 0
         self._now_s = 0
         self._groups: Groups | None = None
-        self._index: tuple[ValueIndex, list[tuple[Values, int]]] | None = None
         self._rows: dict[Values, Bits] = {}
         self._cells: dict[Values, dict[Values, int]] = {}
         self._job_values: dict[Values, object] = {}
-        self._slot_values: dict[Values, object] = {}
+        self._sides: Sides = {}
 
-    def split(self, operator: str, job_side: str, slot_side: str) -> None:
+    def split(self, operator: str, job_side: str, slot_side: str, sides: Sides) -> None:
         """Say that it is ``job_side operator slot_side``, where each side reads its own ad only."""
         self._split = (operator, job_side, slot_side)
+        self._sides = sides
 
-    def refresh(self, scope: int, now_s: int, kept_max: int) -> bool:
-        """Let go of what no longer holds, and of everything beyond ``kept_max`` jobs; whether there was anything."""
+    def refresh(self, scope: int, now_s: int) -> bool:
+        """Let go of what no longer holds; whether there was anything."""
         groups = self._block.groups(self._slot_names, scope)
-        moved = (self._clock and now_s != self._now_s) or len(self._rows) > kept_max
+        moved = self._clock and now_s != self._now_s
         if groups is self._groups and scope == self._scope and not moved:
             return False
         self._scope, self._now_s, self._groups = scope, now_s, groups
         self._rows.clear()
-        self._index = None
         if moved:
             self._cells.clear()
-            self._job_values.clear()
-            self._slot_values.clear()
+            if self._split is None or syntax_of(self._split[1]).clock:
+                self._job_values.clear()
         return True
 
     def values_of(self, job: LazyAd) -> Values:
@@ -159,33 +188,26 @@ class Leaf:
         value = self._job_values[values]
         if literal_of(value) is None:
             return self._plain_bits(values, job)
-        if self._index is None:
-            self._index = self._new_index(job)
-        index, odd = self._index
-        true, error = index.bits(operator, value)
-        for slot_values, bits in odd:
+        side = self._slot_side(job)
+        true, error = side.index.bits(operator, value)
+        for slot_values, bits in side.odd:
             kind = kind_of(self._evaluated(self.text, job, slot_values))
             true |= bits if kind == 1 else 0
             error |= bits if kind == 2 else 0
         return true, error
 
-    def _new_index(self, job: LazyAd) -> tuple[ValueIndex, list[tuple[Values, int]]]:
-        """Values of all slots, and the groups whose value cannot be written down."""
+    def _slot_side(self, job: LazyAd) -> SlotSide:
+        """The values of all slots, up to date."""
         assert self._groups is not None
         assert self._split is not None
-        before, self._slot_values = self._slot_values, {}
-        for values in self._groups.bits:
-            self._slot_values[values] = (
-                before[values] if values in before else self._evaluated(self._split[2], job, values)
-            )
-        plain, odd = [], []
-        for values, bits in self._groups.bits.items():
-            value = self._slot_values[values]
-            if literal_of(value) is None:
-                odd.append((values, bits))
-            else:
-                plain.append((value, bits))
-        return ValueIndex(plain), odd
+        text = self._split[2]
+        key = (self._owner, text, self._slot_names, self._scope)
+        side = self._sides.get(key)
+        if side is None:
+            side = self._sides[key] = SlotSide()
+        now_s = self._now_s if syntax_of(text).clock else 0
+        side.update(self._groups, now_s, lambda values: self._evaluated(text, job, values))
+        return side
 
     def _evaluated(self, text: str, job: LazyAd, slot_values: Values) -> object:
         """Value of an expression on the job and a slot that has these texts."""
@@ -206,55 +228,75 @@ def value_of(expression: str, own: ClassAd, other: ClassAd) -> object:
     return tree.eval(scope=own, target=other)
 
 
+class Cell:
+    """What one clause says for jobs with the same texts: the slots that it lets have them."""
+
+    __slots__ = ("bits", "clause", "values")
+
+    def __init__(self, clause: Clause, values: object) -> None:
+        self.clause = clause
+        self.values = values
+        self.bits: int | None = None
+
+    def fill(self, job: LazyAd) -> int:
+        """Work it out on one of these jobs."""
+        self.bits = found = self.clause.bits(job)
+        return found
+
+
 class Clause:
     """One conjunct: a leaf, or leaves joined by ``||``; and where the slots are to which it does not apply."""
 
     def __init__(self, owner: Owner, text: str, leaves: tuple[Leaf, ...]) -> None:
         self.owner: Owner = owner
         self.text = text
-        self.rows: dict[object, int] = {}
-        """By the job's texts: the slots that it lets have the job."""
+        self.cells: dict[object, Cell] = {}
+        """By the job's texts on which it depends."""
+        self.constant = all(leaf.job_names == () for leaf in leaves)
         self._leaves = leaves
         self._outside = 0
 
-    def refresh(self, block: SlotBlock, now_s: int, kept_max: int) -> None:
-        """Let go of what no longer holds."""
+    def refresh(self, block: SlotBlock, now_s: int) -> bool:
+        """Let go of what no longer holds; whether there was anything."""
         scope = block.readable if self.owner == "job" else block.clauses[self.text]
         outside = block.readable & ~scope
-        changed = outside != self._outside or len(self.rows) > kept_max
+        changed = outside != self._outside
         for leaf in self._leaves:
-            changed |= leaf.refresh(scope, now_s, kept_max)
+            changed |= leaf.refresh(scope, now_s)
         self._outside = outside
         if changed:
-            self.rows.clear()
+            for cell in self.cells.values():
+                cell.bits = None
+        return changed
 
-    def values_of(self, job: LazyAd) -> object:
-        """The job's texts on which it depends."""
-        if len(self._leaves) == 1:
-            return self._leaves[0].values_of(job)
-        return tuple(leaf.values_of(job) for leaf in self._leaves)
+    def cell(self, job: LazyAd) -> Cell:
+        """The cell of a job."""
+        values = tuple(leaf.values_of(job) for leaf in self._leaves)
+        known = self.cells.get(values)
+        if known is None:
+            known = self.cells[values] = Cell(self, values)
+        return known
 
-    def row(self, values: object, job: LazyAd) -> int:
-        """The slots that it lets have a job with these texts."""
+    def bits(self, job: LazyAd) -> int:
+        """The slots that it lets have a job."""
         true = error = 0
         for leaf in self._leaves:
             leaf_true, leaf_error = leaf.bits(leaf.values_of(job), job)
             # An operand that is an error makes the whole one, whatever follows.
             true |= leaf_true & ~error
             error |= leaf_error & ~true
-        found = self.rows[values] = true | self._outside
-        return found
+        return true | self._outside
 
 
-def clause_of(text: str, owner: Owner, job: LazyAd, block: SlotBlock) -> Clause:
+def clause_of(text: str, owner: Owner, job: LazyAd, block: SlotBlock, sides: Sides) -> Clause:
     """Work out how a conjunct is evaluated for jobs like this one."""
     form = form_of(text)
     if not isinstance(form, Either):
-        return Clause(owner, text, (_leaf_of(text, owner, job, block),))
-    return Clause(owner, text, tuple(_leaf_of(operand, owner, job, block) for operand in form.operands))
+        return Clause(owner, text, (_leaf_of(text, owner, job, block, sides),))
+    return Clause(owner, text, tuple(_leaf_of(operand, owner, job, block, sides) for operand in form.operands))
 
 
-def _leaf_of(text: str, owner: Owner, job: LazyAd, block: SlotBlock) -> Leaf:
+def _leaf_of(text: str, owner: Owner, job: LazyAd, block: SlotBlock, sides: Sides) -> Leaf:
     leaf = Leaf(text, owner, block, reach_of(text, owner, job, block))
     form = form_of(text)
     if leaf.job_names is WHOLE or not isinstance(form, Comparison):
@@ -262,17 +304,44 @@ def _leaf_of(text: str, owner: Owner, job: LazyAd, block: SlotBlock) -> Leaf:
     left, right = (reach_of(side, owner, job, block) for side in (form.left, form.right))
     is_list = form.operator.startswith("string")
     if not left.slot_names and not right.reads_job:
-        leaf.split(f"in {form.operator}" if is_list else form.operator, form.left, form.right)
+        leaf.split(f"in {form.operator}" if is_list else form.operator, form.left, form.right, sides)
     elif not right.slot_names and not left.reads_job:
-        leaf.split(f"has {form.operator}" if is_list else FLIPPED[form.operator], form.right, form.left)
+        leaf.split(f"has {form.operator}" if is_list else FLIPPED[form.operator], form.right, form.left, sides)
     return leaf
 
 
-Parts = tuple[tuple[Clause, object], ...]
-"""Clauses with the texts of a job that each depends on."""
-
 _REACHES_FURTHER = None
 """In the place of a clause: which one it is depends on more of the job than the names in its text."""
+
+
+class Common:
+    """Cells that many jobs share, because they say the same for all: their bits are put together once."""
+
+    __slots__ = ("_bits", "cells")
+
+    def __init__(self, cells: tuple[Cell, ...]) -> None:
+        self.cells = cells
+        self._bits: int | None = None
+
+    def forget(self) -> None:
+        """Put them together again when asked next."""
+        self._bits = None
+
+    def bits(self, job: LazyAd, readable: int) -> int:
+        """The slots that all of them let have the job."""
+        if self._bits is None:
+            self._bits = readable
+            for cell in self.cells:
+                self._bits &= cell.fill(job) if cell.bits is None else cell.bits
+        return self._bits
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What decides about a job: the cells that it shares with most, and its own."""
+
+    common: Common
+    own: tuple[Cell, ...]
 
 
 class BulkMatch:
@@ -281,40 +350,53 @@ class BulkMatch:
     def __init__(self) -> None:
         self.block = SlotBlock()
         self.version = 0
-        """Grows when the clauses of a job must be found again."""
+        """Grows when the parts of a job must be found again."""
         self._schema_version = 0
         self._now_s = 0
-        self._kept_max = CLAUSES_MAX
         self._clauses: dict[tuple[object, ...], Clause | None] = {}
+        self._commons: dict[tuple[int, ...], Common] = {}
+        self._sides: Sides = {}
 
     def update(self, slot_ads: Mapping[str, str], *, now_s: int, jobs: int) -> None:
         """Take the slots of another moment, in their order; ``jobs`` are the kinds that will be asked about."""
         self.block.update(slot_ads)
         self._now_s = now_s
-        self._kept_max = 4 * jobs + 1000
-        if self.block.schema_version != self._schema_version or len(self._clauses) > CLAUSES_MAX + 30 * jobs:
+        kept = len(self._commons) + sum(
+            1 + len(clause.cells) for clause in self._clauses.values() if clause is not None
+        )
+        if self.block.schema_version != self._schema_version or kept > KEPT_MAX + 60 * jobs:
             self._schema_version = self.block.schema_version
             self.version += 1
-            self._clauses.clear()
+            for memory in (self._clauses, self._commons, self._sides):
+                memory.clear()
+        if len(self._sides) > SIDES_MAX:
+            self._sides.clear()
         for clause in self._clauses.values():
             if clause is not None:
-                clause.refresh(self.block, now_s, self._kept_max)
+                clause.refresh(self.block, now_s)
+        for common in self._commons.values():
+            common.forget()
 
     def parts_of(self, job: LazyAd) -> Parts:
         """The clauses that decide about a job, with its texts."""
         owned: list[tuple[Owner, str]] = [("job", text) for text in job.conjuncts()]
         owned += [("slot", text) for text in self.block.clauses]
-        clauses = [self._clause(owner, text, job) for owner, text in owned]
-        return tuple((clause, clause.values_of(job)) for clause in clauses)
+        cells = [self._clause(owner, text, job).cell(job) for owner, text in owned]
+        shared = tuple(cell for cell in cells if cell.clause.constant)
+        key = tuple(map(id, shared))
+        common = self._commons.get(key)
+        if common is None:
+            common = self._commons[key] = Common(shared)
+        return Parts(common, tuple(cell for cell in cells if not cell.clause.constant))
 
     def row(self, job: LazyAd, parts: Parts) -> int:
         """The slots that match a job."""
-        found = self.block.readable
-        for clause, values in parts:
-            row = clause.rows.get(values)
-            found &= clause.row(values, job) if row is None else row
+        found = parts.common.bits(job, self.block.readable)
+        for cell in parts.own:
             if not found:
                 break
+            bits = cell.bits
+            found &= cell.fill(job) if bits is None else bits
         return found
 
     def _clause(self, owner: Owner, text: str, job: LazyAd) -> Clause:
@@ -338,8 +420,8 @@ class BulkMatch:
         return self._clause(owner, text, job)
 
     def _new_clause(self, owner: Owner, text: str, job: LazyAd) -> Clause:
-        clause = clause_of(text, owner, job, self.block)
-        clause.refresh(self.block, self._now_s, self._kept_max)
+        clause = clause_of(text, owner, job, self.block, self._sides)
+        clause.refresh(self.block, self._now_s)
         return clause
 
 

@@ -76,7 +76,7 @@ class _Job:
     """A job's ad and the clauses that decide about it, for offers and for pilots, with the version they hold for."""
 
     ad: LazyAd
-    parts: list[tuple[int, Parts]]
+    parts: list[tuple[int, Parts | None]]
 
 
 class Matcher:
@@ -121,10 +121,10 @@ class Matcher:
             return 0
         both = (self._offers, self._pilots)
         if [version for version, _ in job.parts] != [bulk.version for bulk in both]:
-            job.parts = [(bulk.version, bulk.parts_of(job.ad) if bulk.block.keys else ()) for bulk in both]
+            job.parts = [(bulk.version, bulk.parts_of(job.ad) if bulk.block.keys else None) for bulk in both]
         found = 0
         for bulk, (_, parts), shift in zip(both, job.parts, (0, offers), strict=True):
-            if bulk.block.keys:
+            if parts is not None:
                 found |= bulk.row(job.ad, parts) << shift
         job.ad.forget()
         return found

@@ -64,9 +64,9 @@ class OurPolicy:
     def decide(self, observation: Observation, policy: Policy, world: SimWorld) -> Orders:
         """One cycle's match and plan."""
         decided = plan(observation, self._match(observation, policy), policy)
-        offers = {site.name: site.offer for site in policy.sites}
+        offers = {entry.offer.label: entry.offer for site in policy.sites for entry in site.entries}
         return Orders(
-            submits=tuple(offers[site] for site in decided.order),
+            submits=tuple(offers[label] for label in decided.order),
             cancels=decided.cancels,
             surplus=decided.surplus,
         )

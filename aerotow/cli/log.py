@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from typing import Literal
+from typing import Literal, TextIO, cast
 
 import structlog
+
+
+class CarefulStream:
+    """
+    A text stream on which writing never fails: a full disk or a reader that is gone costs log lines, nothing else.
+
+    Without it ENOSPC left whoever logged: it ended the factory and its thread that renews the lease (seen).
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write if it can be written."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush; what does not go out now stays in the stream's own buffer while there is room."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def set_up_log(log_format: Literal["console", "json"], *, level: int = logging.INFO) -> None:
@@ -32,6 +55,6 @@ def set_up_log(log_format: Literal["console", "json"], *, level: int = logging.I
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, CarefulStream(sys.stderr))),
         cache_logger_on_first_use=False,
     )

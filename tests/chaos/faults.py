@@ -158,7 +158,7 @@ def _node(what: str, how: str, target: str) -> Fault:
         "slurmd-kill": lambda: containers.execute(host, [containers.SUPERVISOR, "kill", "slurmd"]),
         "slurmd-freeze": lambda: containers.execute(host, [containers.SUPERVISOR, "signal", "slurmd", "STOP"]),
         "node-reboot": lambda: docker_cli("kill", host.container),
-        "node-pause": lambda: docker_cli("pause", host.container),
+        "node-pause": lambda: pause(host),
     }
     return Fault(hit=Hit(where="site", name=name), inject=injects[f"{what}-{how}"], heal=heal)
 
@@ -235,8 +235,8 @@ def _pool(what: str, how: str, target: str) -> Fault:
     host = model.host_named(target)
     hit = Hit(where="ap", name=target) if target in model.APS else Hit(where="collector", name=target)
     if how in ("pause", "reboot"):
-        verb = "pause" if how == "pause" else "kill"
-        return Fault(hit=hit, inject=lambda: docker_cli(verb, host.container), heal=lambda: mend_pool(host))
+        inject = (lambda: pause(host)) if how == "pause" else (lambda: docker_cli("kill", host.container))
+        return Fault(hit=hit, inject=inject, heal=lambda: mend_pool(host))
     signal = "KILL" if how == "kill" else "STOP"
     # condor_master starts a daemon that was killed by itself, after a pause that grows.
     return Fault(hit=hit, inject=lambda: signal_condor(host, what, signal), heal=lambda: mend_pool(host))
@@ -257,7 +257,7 @@ def _factory(how: str, fleet: Fleet) -> Fault:
     injects: dict[str, Callable[[], object]] = {
         "kill": lambda: fleet.signal("KILL"),
         "freeze": lambda: fleet.signal("STOP"),
-        "pause": lambda: docker_cli("pause", FACTORY.container),
+        "pause": lambda: pause(FACTORY),
         "disk-full": lambda: fill(FACTORY, fleet.directory),
         "db-locked": lambda: _lock_database(fleet),
         "db-read-only": lambda: _protect_database(fleet),
@@ -299,6 +299,18 @@ def mend_factory(fleet: Fleet) -> None:
         fleet.start()
 
 
+def pause(host: model.Host) -> None:
+    """Freeze a whole container. Docker cannot while something inside is just being started ("unable to freeze")."""
+    for again in (True, True, True, False):
+        try:
+            docker_cli("pause", host.container)
+            return
+        except TestbedError:
+            if not again:
+                raise
+            time.sleep(1)
+
+
 def awake(host: model.Host) -> None:
     """A container that is paused goes on, one that was killed is started."""
     state = docker_cli("inspect", "-f", "{{.State.Status}}", host.container).strip()
@@ -335,8 +347,8 @@ def resume_nodes(name: str) -> None:
         containers.execute_raw(login, ["timeout", "20", "sh", "-c", script])
 
 
-def mend_all(fleet: Fleet) -> None:
-    """Undo whatever may still be broken anywhere."""
+def mend_hosts() -> None:
+    """Undo whatever may still be broken anywhere but in the factory itself."""
     for host in model.hosts():
         awake(host)
     for host in model.hosts():
@@ -351,4 +363,9 @@ def mend_all(fleet: Fleet) -> None:
             heal_host(host)
     for row in model.SITES:
         resume_nodes(row.name)
+
+
+def mend_all(fleet: Fleet) -> None:
+    """Undo whatever may still be broken anywhere."""
+    mend_hosts()
     mend_factory(fleet)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import threading
 import time
@@ -140,6 +141,8 @@ def run_chaos(
 ) -> Result:
     """Do all of it; the test-bed is up already."""
     plan = schedule(faults.kinds() if kinds is None else kinds, seed=seed, seconds=seconds, pace=pace)
+    # What an earlier run that was killed has left broken.
+    faults.mend_hosts()
     fleet = prepare()
     run = Run(fleet=fleet, load=Load(fleet=fleet, seed=seed), say=say)
     try:
@@ -389,6 +392,8 @@ def main(argv: list[str] | None = None) -> int:
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
+    # An end from outside is still an end with everything mended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     bed.up(say)
     tower.stop_factory()
     only = set(filter(None, asked.only.split(",")))

@@ -248,11 +248,11 @@ REAL = (
         (SLURM, "return FinalUnseen(reason=read.reason)", "continue"),
     ),
     of(
-        "no munge is a lost answer",
+        "a request that never left is a refusal",
         FAULTS,
         "dead_authentication_is_unseen_and_nothing_is_sent",
         "beta",
-        (TEXTS, "|Connection refused|Munge encode failed|", "|Connection refused|"),
+        (TEXTS, "if _NO_CONTACT.search(stderr):", "if not stderr:"),
     ),
     of(
         "a dead master is believed",

@@ -41,6 +41,23 @@ def test_bulk_matching_is_htcondors_own(rng: Random) -> None:
     assert slow_rows(jobs, slots, now_s=3.5) == answers(match_table(buckets(jobs), slots, now_s=3.5))
 
 
+# Mutation: any of those above; here the same worlds are met each time, and enough pairs match.
+def test_thousands_of_hard_pairs_and_not_one_difference() -> None:
+    pairs = matching = differences = 0
+    for seed in range(400):
+        rng = Random(seed)
+        jobs, slots = world(rng, (expressions(rng), expressions(rng)))
+        expected = slow_rows(jobs, slots, now_s=3.5)
+        found = answers(match_table(buckets(jobs), slots, now_s=3.5))
+        pairs += len(expected)
+        matching += sum(expected.values())
+        differences += sum(expected[pair] != found[pair] for pair in expected)
+
+    assert differences == 0
+    assert pairs >= 8000
+    assert matching >= 400
+
+
 def changed(rng: Random, texts: dict[str, str], prefix: str, of: Expressions) -> dict[str, str]:
     """The ads of a later cycle: some gone, some new, some with a changed value, some under another's key."""
     kept = {key: text for key, text in texts.items() if rng.random() < 0.85}

@@ -240,7 +240,6 @@ def test_nothing_that_has_started_is_cancelled() -> None:
     for pilot in (
         replace(waiting, phase=PilotPhase.STARTING),
         replace(waiting, phase=PilotPhase.UNKNOWN),
-        replace(waiting, started_s=NOW_S - 5),
         replace(waiting, joined_s=NOW_S - 5),
         replace(waiting, cancel_intended_s=NOW_S - 5),
     ):

@@ -209,7 +209,8 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         jobs = [f"[ Requirements = TARGET.Memory != {moment}{n} ]" for n in range(40)]
         matcher.table(buckets(jobs), slots(["[ Memory = 1; Requirements = true ]"]), now_s=moment)
 
-    monkeypatch.setattr("overlay.bulk.CLAUSES_MAX", 0)
+    assert len(matcher._offers._clauses) > 2000
+    monkeypatch.setattr("overlay.bulk.KEPT_MAX", 0)
     matcher.table(buckets(jobs), slots(["[ Memory = 1; Requirements = true ]"]), now_s=61)
     assert len(matcher._offers._clauses) <= 41
     assert len(matcher._jobs) == 40

@@ -1,0 +1,162 @@
+"""
+Jobs into pilots: first fit over the pilots that there are.
+
+It works in bits, so that ten thousand kinds of jobs meet thousands of pilots without asking each pair.
+
+The stock changes in place: every bucket pours into it, one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
+
+from factory.absorb import Vacancy, fits, need_s, needs
+from glidein.model import Lifetimes
+from overlay.model import Bucket, MatchTable
+
+
+class Bits:
+    """
+    Picks bits of a match table's rows and puts them into an order of our own.
+
+    ``columns`` gives, for each bit of ours, the bit of the row; None: never set.
+    """
+
+    def __init__(self, columns: Sequence[int | None]) -> None:
+        self._width = 1 + max((column for column in columns if column is not None), default=0)
+        # Digits of a text, the most significant first: a row of 4,000 bits takes 0.1 ms so, and 1.5 ms bit by bit.
+        places = [self._width if column is None else self._width - 1 - column for column in reversed(columns)]
+        self._pick = itemgetter(*places) if len(places) > 1 else None
+        self._places = places
+        self._mask = (1 << self._width) - 1
+        self._known: dict[int, int] = {}
+
+    def of(self, row: int) -> int:
+        """Our bits of one row."""
+        known = self._known.get(row)
+        if known is None:
+            digits = format(row & self._mask, f"0{self._width}b") + "0"
+            picked = self._pick(digits) if self._pick else tuple(digits[place] for place in self._places)
+            known = int("".join(picked) or "0", 2)
+            self._known[row] = known
+        return known
+
+
+class _Levels:
+    """Which places have how much of one thing left, by powers of two: a place with less than needed may be named."""
+
+    def __init__(self) -> None:
+        self._masks: list[int] = [0]
+
+    def set(self, place: int, before: int, now: int) -> None:
+        """The place has ``now`` left instead of ``before``."""
+        old, new = max(0, before).bit_length(), max(0, now).bit_length()
+        bit = 1 << place
+        while len(self._masks) <= new:
+            self._masks.append(0)
+        for level in range(old + 1, new + 1):
+            self._masks[level] |= bit
+        for level in range(new + 1, old + 1):
+            self._masks[level] &= ~bit
+
+    def at_least(self, need: int) -> int:
+        """Every place that has as much, and some that have nearly as much."""
+        level = need.bit_length()
+        return self._masks[level] if level < len(self._masks) else 0
+
+
+class Stock:
+    """All vacancies in the order in which they get jobs; new pilots come to the end."""
+
+    def __init__(self, vacancies: Iterable[Vacancy], table: MatchTable, lifetimes: Lifetimes, *, least_s: int) -> None:
+        """``least_s`` is the shortest time that any job takes: what has less work left than that is full."""
+        self.vacancies = list(vacancies)
+        self._table = table
+        self._lifetimes = lifetimes
+        self._least_s = max(1, least_s)
+        self._bits = Bits([_column(vacancy, table) for vacancy in self.vacancies])
+        self._old = len(self.vacancies)
+        self._new: dict[int, int] = {}
+        self._sites: dict[str, int] = {}
+        self._levels = (_Levels(), _Levels(), _Levels(), _Levels())
+        self._lives = _Levels()
+        for place, vacancy in enumerate(self.vacancies):
+            self._put(place, vacancy)
+
+    def add(self, vacancy: Vacancy, bucket: Bucket, jobs: int) -> int:
+        """A new pilot for jobs of a bucket: how many of them it takes."""
+        place = len(self.vacancies)
+        self.vacancies.append(vacancy)
+        self._put(place, vacancy)
+        column = _column(vacancy, self._table)
+        if column is not None:
+            self._new[column] = self._new.get(column, 0) | 1 << place
+        taken = min(jobs, fits(vacancy, bucket, self._lifetimes))
+        self._take(place, bucket, taken)
+        return taken
+
+    def absorb(self, bucket: Bucket, jobs: int, closed: frozenset[str]) -> Iterator[tuple[Vacancy, int]]:
+        """
+        Give jobs of the bucket to the vacancies, first come first served: who takes how many.
+
+        ``closed`` are sites whose own admin keeps the jobs out.
+        """
+        places = self._able(bucket, closed)
+        while places and jobs > 0:
+            bit = places & -places
+            places ^= bit
+            place = bit.bit_length() - 1
+            vacancy = self.vacancies[place]
+            taken = min(jobs, fits(vacancy, bucket, self._lifetimes))
+            if taken > 0:
+                jobs -= taken
+                self._take(place, bucket, taken)
+                yield vacancy, taken
+
+    def _able(self, bucket: Bucket, closed: frozenset[str]) -> int:
+        row = self._table.rows.get(bucket.key, 0)
+        places = self._bits.of(row) if self._old else 0
+        for column, new in self._new.items():
+            if row >> column & 1:
+                places |= new
+        for level, need in zip(self._levels, needs(bucket), strict=True):
+            if need > 0:
+                places &= level.at_least(need)
+        places &= self._lives.at_least(max(0, need_s(bucket, self._lifetimes)))
+        for site in closed:
+            places &= ~self._sites.get(site, 0)
+        return places
+
+    def _put(self, place: int, vacancy: Vacancy) -> None:
+        self._sites[vacancy.site] = self._sites.get(vacancy.site, 0) | 1 << place
+        self._lives.set(place, 0, int(vacancy.life_s))
+        for level, left in zip(self._levels, self._left(vacancy), strict=True):
+            level.set(place, 0, left)
+
+    def _take(self, place: int, bucket: Bucket, jobs: int) -> None:
+        vacancy = self.vacancies[place]
+        before = self._left(vacancy)
+        vacancy.take(bucket, jobs)
+        for level, old, new in zip(self._levels, before, self._left(vacancy), strict=True):
+            level.set(place, old, new)
+
+    def _left(self, vacancy: Vacancy) -> tuple[int, int, int, int]:
+        """What one more job could get of each thing at most."""
+        work = vacancy.work
+        least_s = min(self._least_s, vacancy.time_s)
+        return (
+            min(vacancy.cores, work[0] // least_s),
+            min(vacancy.memory_mib, work[1] // least_s),
+            min(vacancy.disk_mib, work[2] // least_s),
+            min(vacancy.gpus, work[3] // least_s),
+        )
+
+
+def _column(vacancy: Vacancy, table: MatchTable) -> int | None:
+    """The column that speaks for a vacancy."""
+    for key in vacancy.slot_keys:
+        column = table.columns.get(key)
+        if column is not None:
+            return column
+    return None
