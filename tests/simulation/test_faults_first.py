@@ -22,7 +22,7 @@ SEEDS = (0, 1, 3)
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_after_any_faults_everything_comes_to_its_end(seed: int) -> None:
-    # Mutation: take Uncertain for NotSent (accounting/ledger.py), or commit after submit_intents (factory/cycle.py).
+    # Mutation: never give up an intent that was not sent (past_deadline in glidein/phase.py).
     told = run_with_faults(fault_setup(seed), FaultPlan(), seed=seed)
     assert () == told.findings
     assert 0 == told.unfinished

@@ -59,7 +59,7 @@ def test_faults_are_simulated_by_seed() -> None:
 
 
 def test_a_database_gives_a_trace_of_its_ended_jobs(desk: Desk) -> None:
-    # Mutation: leave the vacated attempt in (accounting/finished.py), and the first job's time is wrong.
+    # Mutation: leave the vacated attempt in (accounting/finished.py), and half a job is exported.
     books = Books(f"sqlite:///{desk.world.directory}/ledger.db")
     books.payload.ingest(
         seen(
@@ -67,7 +67,9 @@ def test_a_database_gives_a_trace_of_its_ended_jobs(desk: Desk) -> None:
             epoch(1, 1),
             epoch(2, 0, global_job_id=f"ap1#2.0#{MIDNIGHT}", owner="bob", cores=4),
             epoch(3, 0),
+            epoch(4, 0, vacate_code=1001),
             final(1),
+            final(4),
             final(2, global_job_id=f"ap1#2.0#{MIDNIGHT}"),
         ),
         MIDNIGHT + 5000,

@@ -6,14 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from glidein.model import EndReason
+from glidein.model import EndReason, PilotPhase
+from simulation.books import Books
 from simulation.generate import WORKLOADS
 from simulation.model import Outage, PilotSpan, Regime, Result
 from simulation.pictures import pictures_of
-from simulation.policies import EvenSplit, Feedback, OurPolicy
+from simulation.policies import EvenSplit, Feedback, Orders, OurPolicy
 from simulation.report import pilots_over_time, quantile, summarize
-from simulation.run import simulate
-from tests.unit.simulation.modelled import job, setup, site
+from simulation.run import carry_out, simulate
+from simulation.world import BEGIN_S
+from tests.unit.simulation.modelled import job, policy, setup, site, world
 
 CHANGING = (Regime(median_s=60, lasts_s=7200), Regime(median_s=7200, lasts_s=7200))
 POLICIES = (OurPolicy, EvenSplit, Feedback)
@@ -136,3 +138,15 @@ def test_pictures_are_svg_and_always_the_same() -> None:
         assert text.startswith("<svg")
         assert text.endswith("</svg>\n")
         assert "nan" not in text
+
+
+def test_what_happens_at_an_unseen_site_is_not_known_before_it_is_seen() -> None:
+    # Mutation: take note of all sites (_take_note in simulation/books.py).
+    one, books = world(job(runtime_s=9000), sites=(site(outages=(Outage(begin_s=300, length_s=600),)),)), Books()
+    books.observe(one, cycle="6b49d2000001")
+    carry_out(Orders(submits=(policy("alpha").sites[0].offer,)), one, books, cycle="6b49d2000001")
+    phases = []
+    for at_s in (200, 301, 899, 900):
+        one.agenda.run_until(BEGIN_S + at_s)
+        phases.append([pilot.phase for pilot in books.observe(one, cycle="6b49d2000002").pilots])
+    assert [[PilotPhase.BUSY], [PilotPhase.BUSY], [PilotPhase.BUSY], []] == phases
