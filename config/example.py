@@ -71,6 +71,8 @@ _VALUES: Mapping[str, str] = {
     "sites.alpha.rest_user": '"pilot"',
     "sites.alpha.shared_dir": '"/shared/home/pilot"',
     "sites.alpha.shapes": '[{ name = "node", cores = 64, memory = "250 GiB" }, { name = "gpu", gpus = 4 }]',
+    "sites.alpha.schedd": '"ap.alpha.example.org"',
+    "sites.alpha.collector": '"cm.alpha.example.org:9618"',
     "sites.alpha.slot_attributes": '{ HasCvmfs = true, Region = "north" }',
 }
 """Example values of keys without a default, and of those whose default shows nothing."""

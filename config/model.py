@@ -230,10 +230,10 @@ class Shape(_Strict):
 
 
 class Site(_Strict):
-    """One site: where its Slurm is, whom to charge, and the pilot that it gets."""
+    """One site: where its Slurm or HTCondor is, whom to charge, and the pilot that it gets."""
 
-    account: Word = Field(description="Slurm account that pays for the pilots")
-    partition: Word = Field(description="Slurm partition")
+    account: Word = Field(description="Slurm account, or HTCondor accounting group, that pays for the pilots")
+    partition: Word = Field(description="Slurm partition; at an HTCondor site the queue (BatchQueue), or any word")
     cores: int = Field(ge=1, description="cores of one pilot")
     memory: MemoryMib = Field(description="memory of one pilot, for example '16 GiB'")
     walltime: Span = Field(description="time limit of one pilot")
@@ -276,11 +276,14 @@ class Site(_Strict):
         description="address of the site's slurmrestd: jobs go that way, files by 'login' or 'shared_dir'",
     )
     token_file: AbsolutePath | None = Field(
-        None, description="the site's token for slurmrestd, mode 0600; read at every use, so renewing it is enough"
+        None,
+        description="the site's token for slurmrestd, or an IDTOKEN or SciToken for its schedd; mode 0600, read at "
+        "every use, so renewing it is enough",
     )
     ca_file: AbsolutePath | None = Field(
         None,
-        description="PEM file of the authority of slurmrestd's certificate; absent: those that this machine trusts",
+        description="PEM file of the authority of slurmrestd's certificate, or of the schedd's for a SciToken; absent: "
+        "those that this machine trusts",
     )
     rest_user: Word | None = Field(
         None, description="account whose jobs they are, where the token does not say it in its claim 'sun'"
@@ -292,6 +295,14 @@ class Site(_Strict):
         None,
         description="with 'rest' and no 'login': a directory that this machine and the site see under one name, "
         "used in place of the account's home; this factory must run under the account's uid",
+    )
+
+    schedd: Word | None = Field(
+        None,
+        description="Name of the schedd of a site that runs HTCondor: pilots are jobs there, 'token_file' opens it",
+    )
+    collector: Word | None = Field(
+        None, description="with 'schedd': the site's own collector, host or host:port, which knows where the schedd is"
     )
 
     @property
@@ -313,7 +324,24 @@ class Site(_Strict):
         return self
 
     @model_validator(mode="after")
+    def _schedd_is_whole(self) -> Self:
+        if self.schedd is None:
+            if self.collector is not None:
+                raise ValueError('collector without schedd; add schedd = "its Name in that collector" or remove it')
+            return self
+        if self.collector is None:
+            raise ValueError('schedd without collector; add collector = "host:port" of the site\'s own collector')
+        if self.token_file is None:
+            raise ValueError("schedd without token_file; put the site's token into a 0600 file and name it")
+        others = [name for name in ("login", "rest", "shared_dir", "qos", "rest_user") if getattr(self, name)]
+        if others:
+            raise ValueError(f"{', '.join(others)} beside schedd; an HTCondor site is reached by its schedd alone")
+        return self
+
+    @model_validator(mode="after")
     def _rest_is_whole(self) -> Self:
+        if self.schedd is not None:
+            return self
         if self.rest is None:
             alone = [name for name in ("token_file", "ca_file", "rest_user", "shared_dir") if getattr(self, name)]
             if alone:

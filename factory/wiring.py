@@ -24,6 +24,8 @@ from factory.cycle import World
 from factory.loop import Clocks
 from factory.matching import ObservationMatcher
 from factory.policy import lifetimes_of, policy_of, vo_map_of
+from factory.sites.condor import CondorSettings, CondorSite
+from factory.sites.condortexts import bundle_file
 from factory.sites.contract import Site
 from factory.sites.meter import CallMeter
 from factory.sites.restapi import RestSettings
@@ -36,6 +38,7 @@ from glidein.epconfig import PoolFacts
 from glidein.script import TOKEN, BundleRef, SiteFacts, pilot_script_text, spool_files
 from overlay.client import PoolClient
 from overlay.pool import HtcondorPool
+from overlay.remote import Remote
 from tokens.keys import read_key
 from tokens.mint import mint
 from tokens.model import PILOT_SCOPES, TokenRequest, pilot_token_lifetime
@@ -47,6 +50,10 @@ CHANGES_SHOWN = 100
 
 SPOOL_TO_HOME = PurePosixPath("../../../..")
 """From ``~/.aerotow/<instance>/pilots/<pilot id>`` to the home directory, whose name only the site knows."""
+
+
+NODE_POLICY_FILE = PurePosixPath("/etc/aerotow/site-policy.conf")
+"""Where pilots of an HTCondor site look for the file of the site's admin, unless the configuration names another."""
 
 
 def open_ledger(config: Config) -> Ledger:
@@ -89,6 +96,8 @@ def make_site(name: str, site: SiteConfig, config: Config, *, meter: CallMeter |
     meter = CallMeter() if meter is None else meter
     meter.limit = site.max_calls_per_minute
     state_dir = config.instance.state_dir
+    if site.schedd is not None:
+        return _condor_site(name, site, config)
     sockets = state_dir / "ssh"
     sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
     shell = (
@@ -115,6 +124,31 @@ def make_site(name: str, site: SiteConfig, config: Config, *, meter: CallMeter |
         timeout_s=settings.command_timeout_s,
     )
     return SlurmrestdSite(settings, rest, shell, clock=time.time, nonce=lambda: secrets.token_hex(8), meter=meter)
+
+
+def _condor_site(name: str, site: SiteConfig, config: Config) -> CondorSite:
+    """The adapter of a site that runs HTCondor."""
+    assert site.schedd is not None
+    assert site.collector is not None
+    assert site.token_file is not None
+    work_dir = config.instance.state_dir / "condor" / name
+    work_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    settings = CondorSettings(
+        site=name,
+        instance=config.instance.name,
+        account=site.account,
+        bundle_path=config.bundle.path,
+        bundle_sha256=config.bundle.sha256,
+        command_timeout_s=config.factory.command_timeout.total_seconds(),
+    )
+    remote = Remote(
+        collector=site.collector,
+        schedd=site.schedd,
+        token_file=site.token_file,
+        ca_file=site.ca_file,
+        work_dir=work_dir,
+    )
+    return CondorSite(settings, remote, clock=time.time)
 
 
 class Worldmaker:
@@ -243,7 +277,6 @@ def renderer(config: Config) -> Callable[[PilotRecord], tuple[tuple[str, bytes],
     """A function that makes a pilot's spool files; the token is minted at that moment and kept nowhere."""
     pool = PoolFacts(collector=config.pool.collector, trust_domain=config.pool.trust_domain)
     lifetimes = lifetimes_of(config)
-    bundle = BundleRef(path=SPOOL_TO_HOME / bundle_name(config.bundle.sha256), sha256=config.bundle.sha256)
 
     def render(pilot: PilotRecord) -> tuple[tuple[str, bytes], ...]:
         files = spool_files(
@@ -251,7 +284,7 @@ def renderer(config: Config) -> Callable[[PilotRecord], tuple[tuple[str, bytes],
             offer=pilot.offer,
             pool=pool,
             lifetimes=lifetimes,
-            bundle=bundle,
+            bundle=_bundle_ref(config, pilot.offer.site),
             site=site_facts(config, pilot.offer.site),
         )
         return (
@@ -263,9 +296,20 @@ def renderer(config: Config) -> Callable[[PilotRecord], tuple[tuple[str, bytes],
     return render
 
 
+def _bundle_ref(config: Config, name: str) -> BundleRef:
+    """Where the pilots of a site find the bundle: in the account's home, or in HTCondor's sandbox beside the pilot."""
+    sha256 = config.bundle.sha256
+    if config.sites[name].schedd is not None:
+        return BundleRef(path=PurePosixPath(bundle_file(sha256)), sha256=sha256)
+    return BundleRef(path=SPOOL_TO_HOME / bundle_name(sha256), sha256=sha256)
+
+
 def site_facts(config: Config, name: str) -> SiteFacts:
     """What a pilot must know of its site."""
     site = config.sites[name]
+    if site.schedd is not None and site.policy_file.startswith("~/"):
+        # A job of HTCondor has no home.
+        return SiteFacts(scratch_dir=site.scratch, rules_file=NODE_POLICY_FILE, vo_map=vo_map_of(config))
     below_home = site.policy_file.removeprefix("~/")
     path = PurePosixPath(site.policy_file) if below_home == site.policy_file else SPOOL_TO_HOME / below_home
     return SiteFacts(scratch_dir=site.scratch, rules_file=path, vo_map=vo_map_of(config))

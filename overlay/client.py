@@ -44,6 +44,8 @@ class NoAnswer:
     """No complete answer came; nothing may be concluded from it."""
 
     reason: str
+    output: bytes = field(default=b"", repr=False, compare=False)
+    """What had come when it was given up, for those who ask for effects and must know how far they got."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +108,7 @@ def ask(client: PoolClient, steps: Sequence[Mapping[str, Any]], *, ap: Ap | None
     began = time.monotonic()
     # A collector that hangs must leave time to ask the schedd where it was last seen.
     collector_timeout_s = client.timeout_s if ap is None else client.timeout_s / 3
-    output = _run(client, json.dumps(request).encode(), _environment(client, collector_timeout_s))
+    output = run_worker(client, json.dumps(request).encode(), worker_environment(client, collector_timeout_s))
     if isinstance(output, NoAnswer):
         return output
     address, read = read_answer(output, steps=len(steps))
@@ -146,7 +148,7 @@ def read_answer(output: bytes, *, steps: int) -> tuple[str | None, tuple[tuple[s
     return None, NoAnswer(reason="the answer is incomplete")
 
 
-def _run(client: PoolClient, request: bytes, environment: Mapping[str, str]) -> bytes | NoAnswer:
+def run_worker(client: PoolClient, request: bytes, environment: Mapping[str, str]) -> bytes | NoAnswer:
     """Run a worker to its end, its deadline or the limit of its output, whichever comes first."""
     try:
         process = subprocess.Popen(
@@ -184,7 +186,7 @@ def _exchange(process: subprocess.Popen[bytes], request: bytes, client: PoolClie
         while selector.get_map():
             left_s = deadline - time.monotonic()
             if left_s <= 0:
-                return NoAnswer(reason=f"no answer in {client.timeout_s:g} s")
+                return NoAnswer(reason=f"no answer in {client.timeout_s:g} s", output=bytes(output))
             for key, _ in selector.select(left_s):
                 chunk = os.read(key.fd, 1 << 16)
                 if not chunk:
@@ -215,7 +217,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
             pipe.close()
 
 
-def _environment(client: PoolClient, collector_timeout_s: float) -> dict[str, str]:
+def worker_environment(client: PoolClient, collector_timeout_s: float) -> dict[str, str]:
     """
     Configure HTCondor for a host that is no part of the pool; only paths are in it, never a token.
 

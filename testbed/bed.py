@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from testbed import containers, images, model, network, pool, site, tower
+from testbed import containers, htcsite, images, model, network, pool, site, tower
 from testbed.containers import Daemon
 from testbed.engine import Say, cache_dir, client, ensure_engine, step
 
@@ -29,9 +29,11 @@ class HostStatus:
     daemons: tuple[Daemon, ...]
 
 
-def up(say: Say) -> None:
+def up(say: Say, *, htc: Sequence[model.HtcSite] = ()) -> None:
     """
     Bring the federation up, or back to what it should be. What is right already is left alone.
+
+    ``htc`` are the HTCondor sites that are wanted too; those that are up and not named stay as they are.
 
     Two of these at once would undo each other's work, so the second one waits.
     """
@@ -43,6 +45,7 @@ def up(say: Say) -> None:
         network.ensure_firewall(say)
         _at_once(
             *(_site_task(row, tags[row.name], say) for row in model.SITES),
+            *(_htc_task(row, tags["pool"], say) for row in htc),
             lambda: pool.ensure_containers(tags["pool"], say),
             lambda: tower.ensure_container(tags["aerotow"], say),
         )
@@ -57,6 +60,10 @@ def up(say: Say) -> None:
 
 def _site_task(row: model.SlurmSite, tag: str, say: Say) -> Callable[[], object]:
     return lambda: site.ensure_site(row, image=tag, say=say)
+
+
+def _htc_task(row: model.HtcSite, tag: str, say: Say) -> Callable[[], object]:
+    return lambda: htcsite.ensure_site(row, image=tag, say=say)
 
 
 def _at_once(*tasks: Callable[[], object]) -> None:
@@ -84,7 +91,7 @@ def _ensure_images(say: Say) -> dict[str, str]:
 
 def _remove_strangers(say: Say) -> None:
     """Remove containers with our label that are no host of ours: left over from another table or a broken run."""
-    ours = {host.container for host in model.hosts()}
+    ours = {host.container for host in (*model.hosts(), *model.optional_hosts())}
     for container in client().containers.list(all=True, filters={"label": model.OURS}):
         if container.name not in ours:
             container.remove(force=True, v=True)
@@ -132,7 +139,9 @@ def _alone(say: Say, *, of: str = model.NAME) -> Iterator[None]:
 def status() -> tuple[HostStatus, ...]:
     """How every host of the table is; a host that is not there is ``absent``."""
     with ThreadPoolExecutor(max_workers=4) as threads:
-        return tuple(threads.map(_host_status, model.hosts()))
+        always = tuple(threads.map(_host_status, model.hosts()))
+        asked_for = tuple(threads.map(_host_status, model.optional_hosts()))
+    return (*always, *(host for host in asked_for if host.state != "absent"))
 
 
 def _host_status(host: model.Host) -> HostStatus:
@@ -155,7 +164,7 @@ def _host_status(host: model.Host) -> HostStatus:
 
 def _version(host: model.Host) -> str:
     match host.role:
-        case model.Role.CM | model.Role.AP:
+        case model.Role.CM | model.Role.AP | model.Role.HTC:
             product, path = "HTCondor", "/etc/condor-version"
         case model.Role.LOGIN | model.Role.NODE:
             product, path = "Slurm", "/etc/slurm-version"

@@ -39,9 +39,16 @@ def testbed() -> None:
 
 
 @testbed.command()
-def up() -> None:
+@click.option(
+    "--with",
+    "wanted",
+    multiple=True,
+    type=click.Choice([row.name for row in model.HTC_SITES]),
+    help="Also bring up this HTCondor site, which is left out otherwise.",
+)
+def up(wanted: tuple[str, ...]) -> None:
     """Bring it up; what is up already is kept."""
-    bed.up(_say)
+    bed.up(_say, htc=[model.htc_site_named(name) for name in wanted])
 
 
 @testbed.command()
@@ -91,7 +98,7 @@ def execute(user: str | None, host: str, command: tuple[str, ...]) -> None:
     try:
         container = model.host_named(host).container
     except KeyError:
-        known = ", ".join(each.name for each in model.hosts())
+        known = ", ".join(each.name for each in (*model.hosts(), *model.optional_hosts()))
         raise click.BadParameter(f"there is no host {host!r}; there are {known}", param_hint="HOST") from None
     terminal = ["-it"] if sys.stdin.isatty() and sys.stdout.isatty() else ["-i"]
     who = ["-u", user] if user else []

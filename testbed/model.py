@@ -48,6 +48,8 @@ class Role(StrEnum):
     FACTORY = "factory"
     LOGIN = "login"
     NODE = "node"
+    HTC = "htc"
+    """Any host of an HTCondor site."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,32 @@ class SlurmSite:
     pilot_cores: int
     pilot_memory_mib: int
     pilot_walltime: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HtcSite:
+    """
+    A site that runs an HTCondor pool of its own, and the pilot that a configuration asks it for.
+
+    Its login host is collector, negotiator and access point. CPUs and memory (in MB of 2**20 bytes) are what each
+    compute host advertises. It is brought up only where it is asked for: three more containers cost everybody.
+    """
+
+    name: str
+    nodes: tuple[str, ...]
+    cpus_per_node: int
+    memory_per_node_mb: int
+    queue: str
+    account: str
+    network_number: int
+    pilot_cores: int
+    pilot_memory_mib: int
+    pilot_walltime: timedelta
+
+    @property
+    def trust_domain(self) -> str:
+        """Its own: no key or token of our pool is good there, nor one of its own in our pool."""
+        return self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +186,24 @@ SITES: tuple[SlurmSite, ...] = (
     ),
 )
 
+HTC_SITES: tuple[HtcSite, ...] = (
+    HtcSite(
+        name="delta",
+        nodes=("n1",),
+        cpus_per_node=8,
+        memory_per_node_mb=16_000,
+        queue="htc",
+        account="group_aerotow",
+        network_number=4,
+        pilot_cores=2,
+        pilot_memory_mib=2000,
+        pilot_walltime=timedelta(minutes=60),
+    ),
+)
+"""Sites with HTCondor; up only where they are asked for."""
+
+ALL_SITES: tuple[SlurmSite | HtcSite, ...] = (*SITES, *HTC_SITES)
+
 APS: tuple[str, ...] = ("ap1", "ap2")
 
 USERS: tuple[PoolUser, ...] = (
@@ -172,7 +218,7 @@ FACTORY_STATE_VOLUME = f"{NAME}-factory-state"
 FACTORY_SECRETS_VOLUME = f"{NAME}-factory-secrets"
 
 
-def site_network(site: SlurmSite) -> str:
+def site_network(site: SlurmSite | HtcSite) -> str:
     """Name of a site's network, and of its bridge (at most 15 characters)."""
     return f"{NAME}-{site.name}"
 
@@ -189,7 +235,7 @@ def _prefix() -> str:
 def networks() -> dict[str, str]:
     """Every network and its subnet; the first two bytes come from AEROTOW_TESTBED_SUBNET, default 10.88."""
     return {POOL_NETWORK: f"{_prefix()}.0.0/24"} | {
-        site_network(site): f"{_prefix()}.{site.network_number}.0/24" for site in SITES
+        site_network(site): f"{_prefix()}.{site.network_number}.0/24" for site in ALL_SITES
     }
 
 
@@ -198,21 +244,32 @@ def site_named(name: str) -> SlurmSite:
     return {site.name: site for site in SITES}[name]
 
 
+def htc_site_named(name: str) -> HtcSite:
+    """One row of the table of HTCondor sites; KeyError for a site that is not there."""
+    return {site.name: site for site in HTC_SITES}[name]
+
+
 def _pool_address(last_byte: int) -> tuple[str, str]:
     return POOL_NETWORK, f"{_prefix()}.0.{last_byte}"
 
 
-def site_hosts(site: SlurmSite) -> tuple[Host, ...]:
+def site_hosts(site: SlurmSite | HtcSite) -> tuple[Host, ...]:
     """The login host, which is on the pool's network too, and the compute hosts, which are on the site's only."""
     network, subnet = site_network(site), f"{_prefix()}.{site.network_number}"
+    htc = isinstance(site, HtcSite)
     login = Host(
         name=f"login.{site.name}",
-        role=Role.LOGIN,
+        role=Role.HTC if htc else Role.LOGIN,
         site=site.name,
         addresses=((network, f"{subnet}.10"), _pool_address(100 + site.network_number)),
     )
     nodes = (
-        Host(name=f"{node}.{site.name}", role=Role.NODE, site=site.name, addresses=((network, f"{subnet}.{20 + n}"),))
+        Host(
+            name=f"{node}.{site.name}",
+            role=Role.HTC if htc else Role.NODE,
+            site=site.name,
+            addresses=((network, f"{subnet}.{20 + n}"),),
+        )
         for n, node in enumerate(site.nodes, start=1)
     )
     return (login, *nodes)
@@ -232,13 +289,18 @@ def factory_host() -> Host:
 
 
 def hosts() -> tuple[Host, ...]:
-    """Every host of the federation."""
+    """Every host of the federation as ``up`` makes it."""
     return (*pool_hosts(), factory_host(), *(host for site in SITES for host in site_hosts(site)))
+
+
+def optional_hosts() -> tuple[Host, ...]:
+    """Hosts of the sites that are up only where they are asked for."""
+    return tuple(host for site in HTC_SITES for host in site_hosts(site))
 
 
 def host_named(name: str) -> Host:
     """Find a host by name, full name or container name; KeyError otherwise."""
-    table = {alias: host for host in hosts() for alias in (host.container, host.fqdn, host.name)}
+    table = {alias: host for host in (*hosts(), *optional_hosts()) for alias in (host.container, host.fqdn, host.name)}
     return table[name]
 
 
@@ -249,12 +311,12 @@ def names_seen_from(host: Host) -> dict[str, str]:
     From the pool only login hosts have an address; that is all that the factory may know of a site.
     """
     names: dict[str, str] = {}
-    for other in hosts():
+    for other in (*hosts(), *optional_hosts()):
         if other == host:
             continue
         where = dict(other.addresses)
         near = where.get(host.addresses[0][0]) or where.get(POOL_NETWORK)
-        if near is None or (host.role is Role.NODE and other.site not in (None, host.site)):
+        if near is None or (POOL_NETWORK not in dict(host.addresses) and other.site not in (None, host.site)):
             continue
         names[other.fqdn] = near
         if other.site in (None, host.site):

@@ -67,7 +67,7 @@ def wanted_rules() -> list[str]:
     note = f"-m comment --comment {model.FIREWALL_NOTE}"
     pool = model.POOL_NETWORK
     rules = []
-    for site in map(model.site_network, model.SITES):
+    for site in map(model.site_network, model.ALL_SITES):
         rules += [
             f"-i {site} -o {pool} {note} -j ACCEPT",
             f"-i {pool} -o {site} -m conntrack --ctstate RELATED,ESTABLISHED {note} -j ACCEPT",

@@ -33,7 +33,7 @@ def specification() -> PoolSpec:
         trust_domain=model.TRUST_DOMAIN,
         collector_host=f"{model.host_named('cm').fqdn}:9618",
         aps={host.name: host.fqdn for host in hosts if host.role is model.Role.AP},
-        sites=tuple(site.name for site in model.SITES),
+        sites=tuple(site.name for site in model.ALL_SITES),
         factory_hosts=(model.factory_host().fqdn,),
         projects={user.name: user.projects for user in model.USERS},
         addresses={host.fqdn: host.addresses[0][1] for host in (*hosts, model.factory_host())},
@@ -132,13 +132,15 @@ def ensure_secrets(say: Say) -> None:
     hosts = (*model.pool_hosts(), model.factory_host())
     with ThreadPoolExecutor(max_workers=4) as threads:
         generations = set(threads.map(generation, hosts))
-    if len(generations) == 1 and None not in generations:
+    names_of_sites = ".".join(site.name for site in model.ALL_SITES)
+    made = generations.pop() if len(generations) == 1 else None
+    if made is not None and made.startswith(f"{names_of_sites} ".encode()):
         return
     with step(say, "keys and tokens: one key per site, one per access point"):
         for host in hosts:
             containers.execute(host, ["rm", "-f", _generation_path(host)], user="root")
         _place_secrets()
-        mark = secrets.token_hex(8).encode()
+        mark = f"{names_of_sites} {secrets.token_hex(8)}".encode()
         for host in hosts:
             containers.write_file(host, _generation_path(host), mark, mode=0o600, owner=_owner(host))
         for host in model.pool_hosts():
@@ -160,7 +162,7 @@ def _place_secrets() -> None:
         containers.execute(
             host, ["sh", "-c", f"install -d -m 0700 {KEYS_DIR} {TOKENS_DIR} && rm -f {KEYS_DIR}/* {TOKENS_DIR}/*"]
         )
-    for site in model.SITES:
+    for site in model.ALL_SITES:
         key = secrets.token_bytes(KEY_BYTES)
         kid = names.pilot_key(site=site.name)
         _place(cm, f"{KEYS_DIR}/{kid}", key)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from config.units import format_walltime
 from glidein import bundle
-from testbed import containers, model, site
+from testbed import containers, htcsite, model, site
 from testbed.containers import SUPERVISOR, ContainerSpec
 from testbed.engine import Say, cache_dir, client, docker_cli, docker_command, step
 from testbed.errors import ImageFailed
@@ -205,6 +205,28 @@ def _site_lines(row: model.SlurmSite) -> list[str]:
         f"max_pilots = {room + 2}",
         f"max_pending = {room + 2}",
     ]
+
+
+def htc_site_text(row: model.HtcSite, *, token_file: str) -> str:
+    """The table of an HTCondor site, for a test's configuration."""
+    room = row.cpus_per_node // row.pilot_cores * len(row.nodes)
+    login = htcsite.login_host(row.name)
+    lines = [
+        "",
+        f"[sites.{row.name}]",
+        f'schedd = "{login.fqdn}"',
+        f'collector = "{login.fqdn}:9618"',
+        f'token_file = "{token_file}"',
+        f'account = "{row.account}"',
+        f'partition = "{row.queue}"',
+        f"cores = {row.pilot_cores}",
+        f'memory = "{row.pilot_memory_mib} MiB"',
+        f'walltime = "{format_walltime(row.pilot_walltime)}"',
+        'disk = "1000 MiB"',
+        f"max_pilots = {room + 2}",
+        f"max_pending = {room + 2}",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def configure(bundle_sha256: str) -> None:

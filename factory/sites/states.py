@@ -71,3 +71,44 @@ def batch_state(text: str) -> BatchState:
     if not _AGAIN.isdisjoint(words):
         return BatchState.PENDING
     return states.pop() if len(states) == 1 else BatchState.UNKNOWN
+
+
+CONDOR_STATES: dict[int, BatchState] = {
+    1: BatchState.PENDING,  # Idle
+    2: BatchState.RUNNING,
+    # In the queue: the job is being ended, its shadow or starter is still there.
+    3: BatchState.COMPLETING,
+    4: BatchState.COMPLETED,
+    # Held: it waits, and will be removed by its own policy; what is charged for nothing is nothing.
+    5: BatchState.PENDING,
+    6: BatchState.COMPLETING,  # Transferring output
+    7: BatchState.SUSPENDED,
+}
+"""HTCondor's JobStatus of a job in the queue (condor_status.h, proc.h of 25.14); another number is UNKNOWN."""
+
+CONDOR_HOLDS: dict[int, tuple[BatchState, str]] = {
+    1: (BatchState.FAILED, "held by a person"),
+    3: (BatchState.FAILED, "held by the policy of the job"),
+    6: (BatchState.FAILED, "the pilot could not be started"),
+    7: (BatchState.FAILED, "its standard input or output failed"),
+    12: (BatchState.FAILED, "files could not be transferred back"),
+    13: (BatchState.FAILED, "files could not be transferred to the node"),
+    14: (BatchState.FAILED, "its directory is gone"),
+    16: (BatchState.CANCELLED, "its files never arrived as a whole"),
+    21: (BatchState.FAILED, "it asked for what the site has nowhere"),
+    26: (BatchState.FAILED, "held by the site's policy"),
+    34: (BatchState.OUT_OF_MEMORY, "it used more memory than it asked for"),
+    35: (BatchState.FAILED, "the site has no container runtime"),
+    46: (BatchState.TIMEOUT, "longer than the site allows a job"),
+    47: (BatchState.TIMEOUT, "longer than the site allows an execution"),
+    48: (BatchState.FAILED, "its start was refused by the site's prologue"),
+}
+"""HoldReasonCode of a pilot that was held and then removed: how it ended, and in few words why; others FAILED."""
+
+SPOOLING = 16
+"""HoldReasonCode of a job whose files are still to arrive."""
+
+
+def condor_live_state(status: int | None) -> BatchState:
+    """State of a job that is in HTCondor's queue, from its JobStatus."""
+    return CONDOR_STATES.get(status, BatchState.UNKNOWN) if status is not None else BatchState.UNKNOWN

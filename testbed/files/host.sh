@@ -185,7 +185,7 @@ init() {
     case $ROLE in
         login) prepare_slurm; prepare_accounting; prepare_tls; ssh-keygen -A >/dev/null ;;
         node) prepare_slurm ;;
-        cm | ap) prepare_users ;;
+        cm | ap | htc) prepare_users ;;
     esac
     heal first
     : > $READY

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from config.names import cycle_id, pilot_id
+from factory.sites.condor import CondorSettings, CondorSite
 from factory.sites.contract import KnownPilot, Site, SiteSeen, SubmitRequest
 from factory.sites.fake import FakeSite
 from factory.sites.restapi import RestSettings
@@ -23,6 +24,7 @@ from factory.sites.shell import LocalShell, Script, Shell, SshShell
 from factory.sites.slurm import SlurmSettings, SlurmSite
 from factory.sites.slurmrestd import SlurmrestdSite
 from glidein.model import BatchState, EndReason, EndReport, Offer, Shape
+from overlay.remote import Remote
 
 INSTANCE = "contract"
 REPORT = """{"version": 1, "pilot_id": "%s", "reason": "idle", "exit_code": 0, "start": 100, "joined": 101,
@@ -287,3 +289,71 @@ def rest_bench(name: str, directory: Path) -> Iterator[RestBench]:
         )
         site = SlurmrestdSite(cli.settings, rest, cli.shell, clock=time.time, nonce=lambda: secrets.token_hex(8))
         yield RestBench(site=site, shell=cli.shell, settings=cli.settings, offer=cli.offer, rest=rest)
+
+
+@dataclass
+class CondorBench:
+    """A real HTCondor of the test-bed, through its schedd and nothing else."""
+
+    site: CondorSite
+    remote: Remote
+    settings: CondorSettings
+    offer: Offer
+
+    def now_s(self) -> float:
+        return time.time()
+
+    def wait(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def settle(self) -> None:
+        time.sleep(1)
+
+    def waiting_offer(self) -> Offer:
+        # No machine has it, and HTCondor lets it wait.
+        return replace(self.offer, shape=replace(self.offer.shape, memory_mib=10_000_000))
+
+    def refused_offer(self) -> Offer:
+        return replace(self.offer, partition="nosuch")
+
+    def sibling(self, instance: str) -> CondorBench:
+        settings = replace(self.settings, instance=instance)
+        remote = replace(self.remote, work_dir=self.remote.work_dir / instance)
+        site = CondorSite(settings, remote, clock=time.time)
+        return CondorBench(site=site, remote=remote, settings=settings, offer=self.offer)
+
+
+@contextmanager
+def condor_bench(name: str, directory: Path) -> Iterator[CondorBench]:
+    """The real HTCondor site with a token as its admin would give it; all jobs of this instance are removed after."""
+    from testbed import bed, containers, htcsite, model
+
+    row = model.htc_site_named(name)
+    bed.up(lambda text: print(f"  {text}", file=sys.stderr), htc=[row])
+    token = directory / "token"
+    token.touch(mode=0o600)
+    token.write_text(htcsite.token(name))
+    bundle = directory / "bundle.tar.gz"
+    bundle.write_bytes(b"a bundle that nobody unpacks\n" * 1000)
+    sha256 = subprocess.run(["sha256sum", bundle], check=True, capture_output=True, text=True).stdout.split()[0]
+    settings = CondorSettings(
+        site=name,
+        instance=INSTANCE,
+        account=row.account,
+        bundle_path=bundle,
+        bundle_sha256=sha256,
+        command_timeout_s=30,
+    )
+    work_dir = directory / "condor"
+    work_dir.mkdir(mode=0o700)
+    login = htcsite.login_host(name)
+    remote = Remote(collector=htcsite.collector(name), schedd=login.fqdn, token_file=token, work_dir=work_dir)
+    shape = Shape(cores=1, memory_mib=100, disk_mib=100, walltime_s=600)
+    offer = Offer(site=name, shape=shape, account=row.account, partition=row.queue)
+    try:
+        yield CondorBench(
+            site=CondorSite(settings, remote, clock=time.time), remote=remote, settings=settings, offer=offer
+        )
+    finally:
+        argv = ["condor_rm", "-constraint", f'regexp("^{INSTANCE}", AerotowInstance)']
+        containers.execute_raw(login, argv, user="root")

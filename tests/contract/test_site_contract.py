@@ -1,4 +1,4 @@
-"""What every site must do, tried on the one in memory and on three real Slurms, through ssh and slurmrestd."""
+"""What every site must do: tried in memory, on three real Slurms through ssh and slurmrestd, and on an HTCondor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benches import Bench, FakeBench, SlurmBench, eventually, local_bench, request, rest_bench, slurm_bench
+from benches import Bench, FakeBench, condor_bench, eventually, local_bench, request, rest_bench, slurm_bench
 
 from factory.sites.contract import (
     FinalSeen,
@@ -24,8 +24,10 @@ from factory.sites.fake import FakeSite
 from glidein.model import BatchRecord, BatchState, EndReason
 
 SITES = ("alpha", "beta", "gamma")
-BENCHES = {"local": local_bench, "ssh": slurm_bench, "rest": rest_bench}
+SLURM_BENCHES = {"local": local_bench, "ssh": slurm_bench, "rest": rest_bench}
 """Ways to a real Slurm of the test-bed: its commands on the spot, its commands through ssh, and its slurmrestd."""
+BENCHES = {**SLURM_BENCHES, "condor": condor_bench}
+"""And the one to a real HTCondor, its schedd."""
 
 
 def adapters() -> list[object]:
@@ -35,14 +37,15 @@ def adapters() -> list[object]:
         "fake",
         *(
             pytest.param(f"{way}-{site}", marks=[pytest.mark.system, *marks.get((way, site), [])])
-            for way in BENCHES
+            for way in SLURM_BENCHES
             for site in SITES
         ),
+        pytest.param("condor-delta", marks=pytest.mark.system),
     ]
 
 
 @pytest.fixture(scope="module", params=adapters())
-def kind(request: pytest.FixtureRequest) -> Iterator[SlurmBench | None]:
+def kind(request: pytest.FixtureRequest) -> Iterator[Bench | None]:
     """One connection for all tests of a real site."""
     if request.param == "fake":
         yield None
@@ -54,7 +57,7 @@ def kind(request: pytest.FixtureRequest) -> Iterator[SlurmBench | None]:
 
 
 @pytest.fixture
-def bench(kind: SlurmBench | None) -> Bench:
+def bench(kind: Bench | None) -> Bench:
     return kind or FakeBench.make()
 
 

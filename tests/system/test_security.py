@@ -284,7 +284,7 @@ def test_keys_are_where_they_are_needed_and_nowhere_else(bed: Bed) -> None:
         return set(bed.run(host, ["ls", "/etc/condor/passwords.d"], user="root").split())
 
     # The collector makes itself a key POOL at its first start; nothing is signed with it.
-    assert keys("cm") - {"POOL"} == {"cm", *(f"pilot-{site.name}" for site in model.SITES)}
+    assert keys("cm") - {"POOL"} == {"cm", *(f"pilot-{site.name}" for site in model.ALL_SITES)}
     for ap in model.APS:
         assert keys(ap) == {f"ap-{ap}"}
         modes = bed.run(
