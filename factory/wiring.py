@@ -97,7 +97,7 @@ def make_site(name: str, site: SiteConfig, config: Config, *, meter: CallMeter |
     meter.limit = site.max_calls_per_minute
     state_dir = config.instance.state_dir
     if site.schedd is not None:
-        return _condor_site(name, site, config)
+        return _condor_site(name, site, config, meter)
     sockets = state_dir / "ssh"
     sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
     shell = (
@@ -126,7 +126,7 @@ def make_site(name: str, site: SiteConfig, config: Config, *, meter: CallMeter |
     return SlurmrestdSite(settings, rest, shell, clock=time.time, nonce=lambda: secrets.token_hex(8), meter=meter)
 
 
-def _condor_site(name: str, site: SiteConfig, config: Config) -> CondorSite:
+def _condor_site(name: str, site: SiteConfig, config: Config, meter: CallMeter) -> CondorSite:
     """The adapter of a site that runs HTCondor."""
     assert site.schedd is not None
     assert site.collector is not None
@@ -148,7 +148,7 @@ def _condor_site(name: str, site: SiteConfig, config: Config) -> CondorSite:
         ca_file=site.ca_file,
         work_dir=work_dir,
     )
-    return CondorSite(settings, remote, clock=time.time)
+    return CondorSite(settings, remote, clock=time.time, meter=meter)
 
 
 class Worldmaker:

@@ -35,7 +35,7 @@ class _Group(click.Group):
 
 @click.group(cls=_Group)
 def testbed() -> None:
-    """A whole federation in containers on this machine: a pool, three Slurm sites, and an HTCondor site if asked for."""
+    """A whole federation in containers on this machine: a pool, three Slurm sites, an HTCondor site if asked for."""
 
 
 @testbed.command()

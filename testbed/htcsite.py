@@ -145,13 +145,26 @@ def collector(site: str) -> str:
     return f"{dict(login_host(site).addresses)[model.POOL_NETWORK]}:9618"
 
 
-def token(site: str, *, user: str = model.PILOT_USER, lifetime_s: int = 36_000) -> str:
+def token(
+    site: str,
+    *,
+    identity: str = "",
+    issuer: str = "",
+    lifetime_s: int = 36_000,
+    scopes: tuple[str, ...] = ("READ", "WRITE"),
+) -> str:
     """A token as the site's admin makes it for the factory: it may look, submit and remove as the pilot account."""
-    identity = f"{user}@{model.htc_site_named(site).trust_domain}"
-    argv = ["condor_token_create", "-identity", identity, "-lifetime", str(lifetime_s)]
-    for scope in ("READ", "WRITE"):
+    domain = model.htc_site_named(site).trust_domain
+    argv = [
+        "condor_token_create",
+        "-identity",
+        identity or f"{model.PILOT_USER}@{domain}",
+        "-lifetime",
+        str(lifetime_s),
+    ]
+    for scope in scopes:
         argv += ["-authz", scope]
-    return containers.execute(login_host(site), argv).strip()
+    return containers.execute(login_host(site), ["env", f"_CONDOR_TRUST_DOMAIN={issuer or domain}", *argv]).strip()
 
 
 def set_policy(site: str, text: str) -> None:

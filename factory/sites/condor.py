@@ -27,6 +27,7 @@ from factory.sites.contract import (
     SubmitOutcome,
     SubmitRequest,
 )
+from factory.sites.meter import CallMeter
 from factory.sites.texts import Unreadable
 from glidein.model import BatchRecord, EndReport, PilotId
 from glidein.siterules import NO_RULES, SiteRules, parse_site_rules
@@ -55,7 +56,15 @@ class CondorSettings:
 class CondorSite:
     """An HTCondor pool; implements :class:`factory.sites.contract.Site`. ``clock`` gives epoch seconds."""
 
-    def __init__(self, settings: CondorSettings, remote: Remote, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: CondorSettings,
+        remote: Remote,
+        *,
+        clock: Callable[[], float],
+        meter: CallMeter | None = None,
+    ) -> None:
+        self._meter = CallMeter() if meter is None else meter
         self._settings = settings
         self._remote = remote
         self._clock = clock
@@ -71,9 +80,17 @@ class CondorSite:
         """The site's name in the configuration."""
         return self._settings.site
 
+    @property
+    def meter(self) -> CallMeter:
+        """What the site is asked; one process at its schedd is one call."""
+        return self._meter
+
     def look(self, known: tuple[KnownPilot, ...], *, now_s: float) -> SiteSight:
         """Jobs, final records of the known pilots that are not live, and end reports: one process, four requests."""
         began_s = self._clock()
+        too_much = self._admit("condor_status", "condor_q", *(["condor_history"] if known else []))
+        if too_much:
+            return SiteUnseen(site=self.name, taken_s=now_s, reason=too_much)
         looked = schedds.look(
             self._remote,
             Query(
@@ -92,7 +109,11 @@ class CondorSite:
             self._rules = read_rules(looked.schedd, schedd=self._remote.schedd)
         if self._rules is None:
             return SiteUnseen(site=self.name, taken_s=now_s, reason="its collector does not tell the admin's rules")
-        self._bundle_dir = bundle_dir(looked.jobs, sha256=self._settings.bundle_sha256)
+        sha256 = self._settings.bundle_sha256
+        found = bundle_dir(looked.jobs, sha256=sha256)
+        # One that we have just put is held for a moment more.
+        arriving = any(ad.get(BUNDLE) == sha256 for ad in looked.jobs)
+        self._bundle_dir = found or (self._bundle_dir if arriving else None)
         self._stale = stale_bundles(looked.jobs, sha256=self._settings.bundle_sha256)
         offset_s = 0.0 if looked.clock_s is None else looked.clock_s - self._clock()
         return self._sight(looked, self._rules, known, now_s=now_s, offset_s=offset_s)
@@ -101,6 +122,9 @@ class CondorSite:
         """Put the bundle into the schedd's spool if it is not there; the problem, or empty."""
         if self._bundle_dir is not None:
             return self._remove_stale()
+        too_much = self._admit("condor_status", "condor_q") or self._admit("condor_submit")
+        if too_much:
+            return f"bundle: {too_much}"
         sha256 = self._settings.bundle_sha256
         directory = self._fresh_directory("bundle")
         try:
@@ -124,7 +148,7 @@ class CondorSite:
 
     def _remove_stale(self) -> str:
         """Take bundles of former days out of the schedd's spool; that it fails keeps nobody from submitting."""
-        if self._stale:
+        if self._stale and not self._admit("condor_rm"):
             clusters = " || ".join(f"ClusterId == {cluster}" for cluster in self._stale)
             schedds.remove(
                 self._remote,
@@ -149,6 +173,7 @@ class CondorSite:
         left_s = deadline_s - self._clock()
         if not problem and left_s < SUBMIT_MIN_S:
             problem = "the deadline had passed"
+        problem = problem or self._admit("condor_submit")
         if problem:
             return tuple(NotSent(pilot_id=request.pilot_id, reason=problem) for request in requests)
         directory = self._fresh_directory("pilots")
@@ -174,6 +199,9 @@ class CondorSite:
         """Remove those that are idle or held when the schedd looks at them: it filters itself, so there is no race."""
         if not pilots:
             return CancelOutcome(site=self.name, sent=())
+        too_much = self._admit("condor_rm")
+        if too_much:
+            return CancelOutcome(site=self.name, sent=(), problem=too_much)
         names = tuple(pilot.pilot_id for pilot in pilots)
         failed = schedds.remove(
             self._remote,
@@ -193,6 +221,9 @@ class CondorSite:
             return f"no pilots of {self._settings.instance} at {self.name}: {', '.join(foreign)}"
         if not pilots:
             return ""
+        too_much = self._admit("condor_qedit")
+        if too_much:
+            return too_much
         failed = schedds.edit(
             self._remote,
             constraint=f"{self._ours()} && {condortexts.named(pilots)}",
@@ -225,6 +256,7 @@ class CondorSite:
             unreadable_reports=unreadable,
             spools=tuple(sorted(str(ad[PILOT]) for ad in mine if ad.get(FORGOTTEN) is not True)),
             clock_offset_s=offset_s,
+            calls_last_minute=self._meter.calls().last_minute,
             rules=rules,
         )
 
@@ -266,6 +298,13 @@ class CondorSite:
             now_s=self._clock(),
         )
         return looked if isinstance(looked, NoAnswer) else bundle_dir(looked.jobs, sha256=self._settings.bundle_sha256)
+
+    def _admit(self, *commands: str) -> str:
+        """Count one call, by what it does in the words of HTCondor's commands; or why it must not be made."""
+        too_much = self._meter.admit()
+        if not too_much:
+            self._meter.note(commands)
+        return too_much
 
     def _fresh_directory(self, name: str) -> Path:
         """An empty directory of ours alone; what a killed process left there goes."""
