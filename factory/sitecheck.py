@@ -21,7 +21,18 @@ from config.model import Config
 from config.model import Site as SiteConfig
 from config.names import cycle_id, pilot_id, pilot_key
 from factory.policy import site_policy
-from factory.sites.contract import KnownPilot, NotSent, Refused, Site, SiteSeen, SubmitRequest, Submitted, Uncertain
+from factory.sites.contract import (
+    KnownPilot,
+    NotSent,
+    Refused,
+    Site,
+    SiteSeen,
+    SiteSight,
+    SiteUnseen,
+    SubmitRequest,
+    Submitted,
+    Uncertain,
+)
 from factory.sites.probe import Association, Partition, Probe, clock_words
 from glidein.model import EndReason, EndReport, Offer, PilotPhase, Shape
 
@@ -85,6 +96,30 @@ def _judgements(site: SiteConfig, probe: Probe) -> Iterator[Finding]:
         yield bad("sbatch", f"sbatch --test-only refuses such a pilot: {probe.test_problem}", remedy)
     else:
         yield good("sbatch", "sbatch --test-only would take such a pilot")
+
+
+def judge_htcondor(
+    site: SiteConfig, sight: SiteSight, machines: tuple[tuple[int, int], ...] | str
+) -> Iterator[Finding]:
+    """What an HTCondor site's schedd and collector say, against the site's description."""
+    if isinstance(sight, SiteUnseen):
+        remedy = "see to schedd, collector and token_file; docs/operators.md lists what each of these words means"
+        yield bad("schedd", sight.reason, remedy)
+        return
+    yield good("schedd", f"{site.schedd} answers, and lets us look with the token")
+    yield _clock("clock", "the schedd", sight.clock_offset_s)
+    if isinstance(machines, str):
+        yield not_tried("machines", machines)
+    elif any(cores >= site.cores and memory >= site.memory for cores, memory in machines):
+        yield good("machines", f"one of {len(machines)} has room for {site.cores} cores and {site.memory} MiB")
+    else:
+        largest = max(machines, default=(0, 0))
+        text = (
+            f"none of {len(machines)} has {site.cores} cores and {site.memory} MiB; the largest has {largest[0]} cores"
+        )
+        yield bad(
+            "machines", f"{text} and {largest[1]} MiB", "ask for less cores or memory, or such pilots wait for ever"
+        )
 
 
 def _in_partition(site: SiteConfig, partition: Partition) -> Iterator[Finding]:

@@ -239,6 +239,12 @@ def remove(remote: Remote, *, constraint: str, why: str, timeout_s: float, now_s
     return NoAnswer(reason=f"the schedd refused to remove {denied} job(s)") if denied else None
 
 
+def machines(remote: Remote, *, projection: Sequence[str], timeout_s: float, now_s: float) -> tuple[Ad, ...] | NoAnswer:
+    """The machines of that pool, as its collector has them; dynamic slots are parts of them."""
+    steps = _ask(remote, {"do": "machines", "projection": list(projection)}, steps=1, timeout_s=timeout_s, now_s=now_s)
+    return steps if isinstance(steps, NoAnswer) else steps[0]
+
+
 def _ask(
     remote: Remote, request: Mapping[str, Any], *, steps: int, timeout_s: float, now_s: float
 ) -> tuple[tuple[Ad, ...], ...] | NoAnswer:

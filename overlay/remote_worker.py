@@ -47,6 +47,12 @@ def answer(request: Request, write: Write) -> None:
             result = schedd.act(htcondor2.JobAction.Remove, request["constraint"], request["why"])
             _tell(write, 0, [_plain(result, ["TotalSuccess", "TotalError", "TotalPermissionDenied"])])
             write(["done", 1])
+        case "machines":
+            ads = htcondor2.Collector(request["collector"]).query(
+                htcondor2.AdType.Startd, constraint='SlotType =!= "Dynamic"', projection=request["projection"]
+            )
+            _tell(write, 0, [_plain(one, request["projection"]) for one in ads])
+            write(["done", 1])
         case other:
             raise ValueError(f"nothing is called {other!r}")
 

@@ -25,12 +25,14 @@ from factory.sitecheck import (
     judge_canary,
     judge_collector,
     judge_here,
+    judge_htcondor,
     judge_node,
     judge_site,
     node_request,
     not_tried,
     run_to_report,
 )
+from factory.sites.condor import CondorSite
 from factory.sites.probe import NoProbe, read_probe, site_file
 from factory.sites.shell import LocalShell, Shell, SshShell
 from factory.sites.texts import sbatch_options
@@ -109,6 +111,9 @@ def _findings(app: App, name: str, *, canary: bool, wait_s: float) -> Iterator[F
     here = judge_here(config, name)
     yield from here
     yield judge_collector(config.pool.collector)
+    if site_config.schedd is not None:
+        yield from _htcondor(app, name, canary=canary and all(one.verdict == "good" for one in here), wait_s=wait_s)
+        return
     if site_config.rest is not None and site_config.login is None:
         # The adapter carries the jobs of the check; what Slurm's commands would say, nobody can be asked.
         yield not_tried("site", "the site is spoken to by REST alone, so its partitions and limits were not compared")
@@ -130,6 +135,24 @@ def _findings(app: App, name: str, *, canary: bool, wait_s: float) -> Iterator[F
     yield from _jobs(config, name, canary=canary and able, wait_s=wait_s)
     if canary and not able:
         yield not_tried("canary", "no pilot is submitted before the above is mended")
+
+
+def _htcondor(app: App, name: str, *, canary: bool, wait_s: float) -> Iterator[Finding]:
+    """A site whose schedd is all that there is to ask."""
+    with _private(app.config) as private:
+        adapter = make_site(name, private.sites[name], private)
+        assert isinstance(adapter, CondorSite)
+        judged = tuple(judge_htcondor(private.sites[name], adapter.look((), now_s=app.now_s()), adapter.machines()))
+        yield from judged
+        if any(one.verdict == "bad" for one in judged if one.what != "clock"):
+            yield not_tried("node", "no job is submitted before the above is mended")
+            return
+        try:
+            yield from _node(private, name, wait_s=wait_s)
+            if canary:
+                yield _canary(private, name, wait_s=wait_s)
+        finally:
+            adapter.leave()
 
 
 def _jobs(config: Config, name: str, *, canary: bool, wait_s: float) -> Iterator[Finding]:

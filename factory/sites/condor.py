@@ -234,6 +234,35 @@ class CondorSite:
         )
         return "" if failed is None else failed.reason
 
+    def machines(self) -> tuple[tuple[int, int], ...] | str:
+        """Cores and MiB of memory of each of the site's machines, or the problem; for a check."""
+        too_much = self._admit("condor_status")
+        if too_much:
+            return too_much
+        found = schedds.machines(
+            self._remote,
+            projection=("TotalSlotCpus", "TotalSlotMemory"),
+            timeout_s=self._settings.command_timeout_s,
+            now_s=self._clock(),
+        )
+        if isinstance(found, NoAnswer):
+            return found.reason
+        return tuple((int(ad.get("TotalSlotCpus", 0)), int(ad.get("TotalSlotMemory", 0))) for ad in found)
+
+    def leave(self) -> str:
+        """Take everything of this instance out of the queue, the bundle too: for a check that is over."""
+        too_much = self._admit("condor_rm")
+        if too_much:
+            return too_much
+        failed = schedds.remove(
+            self._remote,
+            constraint=self._ours(),
+            why="aerotow: the check is over",
+            timeout_s=self._settings.command_timeout_s,
+            now_s=self._clock(),
+        )
+        return "" if failed is None else failed.reason
+
     def close(self) -> None:
         """Nothing is kept open between requests."""
 

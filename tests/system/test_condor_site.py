@@ -100,3 +100,45 @@ def test_plain_jobs_run_in_pilots_there_although_the_factory_is_killed_while_it_
         lambda: condor("condor_q", "-allusers", "-constraint", constraint, "-af", "ClusterId") == "",
         timeout_s=60,
     )
+
+
+def test_a_check_of_the_site_finds_it_well_and_leaves_nothing_there(fleet: Fleet) -> None:
+    findings = check(fleet)
+    assert {} == {what: one for what, one in findings.items() if one["verdict"] != "good"}
+    assert "reaches the collector" in findings["network"]["text"]
+    mine = 'regexp("^check", AerotowInstance)'
+    wait_until(
+        "nothing of the check is left",
+        lambda: condor("condor_q", "-allusers", "-constraint", mine, "-af", "ClusterId") == "",
+        timeout_s=60,
+    )
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("old", "new", "what", "words"),
+    [
+        ("cores = 2", "cores = 200", "machines", "none of 1 has 200 cores"),
+        ("delta.token", "delta.no-token", "schedd", "put the site's token there"),
+        (f'schedd = "{LOGIN.fqdn}"', 'schedd = "elsewhere"', "schedd", "does not tell where schedd elsewhere is"),
+    ],
+)
+def test_a_check_of_the_site_names_what_is_wrong(fleet: Fleet, old: str, new: str, what: str, words: str) -> None:
+    text = (containers.read_file(FACTORY, fleet.config) or b"").decode()
+    before, mark, delta = text.partition("[sites.delta]")
+    assert old in delta
+    changed = before + mark + delta.replace(old, new)
+    owner = f"{model.FACTORY_USER}:{model.FACTORY_USER}"
+    containers.write_file(FACTORY, fleet.config, changed.encode(), owner=owner)
+    found = check(fleet)[what]
+    assert "bad" == found["verdict"]
+    assert words in found["text"]
+    assert found["remedy"]
+
+
+def check(fleet: Fleet) -> dict[str, dict[str, Any]]:
+    """Findings by what was looked at."""
+    argv = ["aerotow", "--config", fleet.config, "site", "check", "delta", "--json", "--wait", "60"]
+    done = containers.execute_raw(FACTORY, argv, user=model.FACTORY_USER, timeout_s=200)
+    assert done.stdout, done.stderr.decode()
+    return {one["what"]: one for one in json.loads(done.stdout)["findings"]}
