@@ -44,7 +44,8 @@ Code = Literal[
 ]
 
 _NEVER = frozenset({"requirements", "too_large", "too_long"})
-_CAPS = ("cycle_limit", "max_pending", "shape_pilots", "max_pilots", "total_pilots", "site_cap")
+_NO_BARS = frozenset({"absorbed", "placed_elsewhere", "slots_unseen"})
+_CAPS = ("cycle_limit", "ramp", "max_pending", "shape_pilots", "max_pilots", "total_pilots", "share", "site_cap")
 _BARS = (*_CAPS, "breaker", "site_unseen", "outage", "stopped", "paused", "denied")
 """What keeps a job from a site that could run it, the softest first: that one is the nearest to being lifted."""
 
@@ -145,7 +146,10 @@ def _shut_out(told: Explanation) -> Cause:
     """Nothing takes the job: the softest of what bars the sites that could, or why none could."""
     could = [one for one in told.verdicts if not _NEVER & {reason.code for reason in one.reasons}]
     barred = [
-        (_BARS.index(reason.code), one.site, reason) for one in could for reason in one.reasons if reason.code in _BARS
+        (_BARS.index(reason.code) if reason.code in _BARS else 0, one.site, reason)
+        for one in could
+        for reason in one.reasons
+        if reason.code not in _NO_BARS
     ]
     frozen = next((reason for one in could for reason in one.reasons if reason.code == "slots_unseen"), None)
     if frozen is not None:
@@ -179,6 +183,7 @@ def _bar(site: str, reason: Reason, *, others: int) -> Cause:
         "denied": ("denied", "ask the site's admin, or use another project or site"),
         "site_cap": ("cap", "nothing: it runs when pilots there end; the site's admin can raise it"),
         "cycle_limit": ("cap", "nothing: the next cycle asks for more"),
+        "ramp": ("cap", "nothing: the next cycle asks for more"),
     }
     code, remedy = remedies.get(
         reason.code, ("cap", "nothing: it runs when pilots end; the operators can raise the limit")

@@ -45,6 +45,7 @@ path = "{directory}/bundle.tar.gz"
 sha256 = "{sha256}"
 
 [factory]
+drain_target = "0 s"
 cycle = "30 s"
 query_timeout = "5 s"
 
