@@ -15,7 +15,7 @@ from typing import Literal
 from accounting.model import Lease, PilotRecord, SiteStop
 from factory.caps import is_pending
 from factory.journal import Recorded
-from factory.model import BreakerState, Observation, Policy, Reason
+from factory.model import BreakerState, Observation, Policy, Reason, SitePolicy
 from factory.outages import outage_reason
 from factory.sites.contract import Cause, SiteSeen, SiteUnseen
 from glidein.model import EndReason, PilotPhase
@@ -250,11 +250,17 @@ def site_statuses(
                 stop=stop_of.get(name),
                 rules=rules.get(name),
                 calls_last_minute=calls.get(name),
-                outage=None if site is None else outage_reason(site.offer, site, sight_of.get(name), now_s),
+                outage=None if site is None else _outage(site, sight_of.get(name), now_s),
                 closures_unseen=getattr(sight_of.get(name), "closures_unseen", ""),
             )
         )
     return tuple(statuses)
+
+
+def _outage(site: SitePolicy, sight: SiteSeen | None, now_s: float) -> Reason | None:
+    """Why a pilot asked for now would meet an outage, whichever of the site's shapes it has."""
+    reasons = [outage_reason(entry.offer, site, sight, now_s) for entry in site.entries]
+    return reasons[0] if all(reasons) else None
 
 
 _HAS_STARTED = frozenset({PilotPhase.STARTING, PilotPhase.IDLE, PilotPhase.BUSY, PilotPhase.ENDING})
