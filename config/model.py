@@ -375,6 +375,19 @@ class Config(_Strict):
     sites: dict[Name, Site] = Field(default_factory=dict)
 
     @model_validator(mode="after")
+    def _schedds_differ(self) -> Self:
+        # The collector compares names without regard to case; one queue under two names would count each job twice.
+        known: dict[str, str] = {}
+        for name, ap in self.access_points.items():
+            other = known.setdefault(ap.schedd.lower(), name)
+            if other != name:
+                raise ValueError(
+                    f"access_points.{name}.schedd: '{ap.schedd}' is the schedd of access point {other} too, and its "
+                    "jobs would be counted twice; remove one of the two"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _walltime_leaves_room_for_a_job(self) -> Self:
         kinds = [
             (f"sites.{name}" + (f".shapes.{kind}" if kind else ""), site)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from overlay.classads import ClassAd, pin_time
 from overlay.clauses import Owner, parsed
 from overlay.forms import Comparison, Either, form_of, is_literal, syntax_of
-from overlay.lazyad import LazyAd
+from overlay.lazyad import MOVING, LazyAd
 from overlay.slotblock import WHOLE, Groups, SlotBlock, Values
 from overlay.valueindex import FLIPPED, NOTHING, Bits, ValueIndex, kind_of, literal_of
 
@@ -120,6 +120,7 @@ class Leaf:
         self._block = block
         self._opaque = reach.opaque
         self._clock = reach.opaque or syntax_of(text).clock
+        self.moves = self._clock or not frozenset(MOVING).isdisjoint(reach.slot_names)
         self._split: tuple[str, str, str] | None = None
         self._scope = 0
         self._now_s = 0
@@ -253,6 +254,8 @@ class Clause:
         self.cells: dict[object, Cell] = {}
         """By the job's texts on which it depends."""
         self.constant = all(leaf.job_names == () for leaf in leaves)
+        self.moves = any(leaf.moves for leaf in leaves)
+        """Whether it may change from one cycle to the next by nothing but time."""
         self._leaves = leaves
         self._outside = 0
 
@@ -336,12 +339,17 @@ class Common:
         return self._bits
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Parts:
     """What decides about a job: the cells that it shares with most, and its own."""
 
     common: Common
-    own: tuple[Cell, ...]
+    steady: tuple[Cell, ...]
+    """Cells that time alone does not change."""
+    moving: tuple[Cell, ...]
+    known: int = -1
+    """When the steady ones were put together."""
+    bits: int = 0
 
 
 class BulkMatch:
@@ -354,6 +362,8 @@ class BulkMatch:
         self._schema_version = 0
         self._now_s = 0
         self._clauses: dict[tuple[object, ...], Clause | None] = {}
+        self._steady = 0
+        """Grows when a clause changes that time alone does not change."""
         self._commons: dict[tuple[int, ...], Common] = {}
         self._sides: Sides = {}
 
@@ -372,8 +382,8 @@ class BulkMatch:
         if len(self._sides) > SIDES_MAX:
             self._sides.clear()
         for clause in self._clauses.values():
-            if clause is not None:
-                clause.refresh(self.block, now_s)
+            if clause is not None and clause.refresh(self.block, now_s) and not clause.moves:
+                self._steady += 1
         for common in self._commons.values():
             common.forget()
 
@@ -387,17 +397,19 @@ class BulkMatch:
         common = self._commons.get(key)
         if common is None:
             common = self._commons[key] = Common(shared)
-        return Parts(common, tuple(cell for cell in cells if not cell.clause.constant))
+        own = [cell for cell in cells if not cell.clause.constant]
+        return Parts(
+            common=common,
+            steady=tuple(cell for cell in own if not cell.clause.moves),
+            moving=tuple(cell for cell in own if cell.clause.moves),
+        )
 
     def row(self, job: LazyAd, parts: Parts) -> int:
         """The slots that match a job."""
-        found = parts.common.bits(job, self.block.readable)
-        for cell in parts.own:
-            if not found:
-                break
-            bits = cell.bits
-            found &= cell.fill(job) if bits is None else bits
-        return found
+        if parts.known != self._steady:
+            parts.known = self._steady
+            parts.bits = _all_of(parts.steady, job, -1)
+        return _all_of(parts.moving, job, parts.common.bits(job, self.block.readable) & parts.bits)
 
     def _clause(self, owner: Owner, text: str, job: LazyAd) -> Clause:
         """The clause for jobs that have the same of its names, and the same expressions under them."""
@@ -423,6 +435,16 @@ class BulkMatch:
         clause = clause_of(text, owner, job, self.block, self._sides)
         clause.refresh(self.block, self._now_s)
         return clause
+
+
+def _all_of(cells: tuple[Cell, ...], job: LazyAd, found: int) -> int:
+    """Of some slots those that every cell lets have the job."""
+    for cell in cells:
+        if not found:
+            break
+        bits = cell.bits
+        found &= cell.fill(job) if bits is None else bits
+    return found
 
 
 def _kinds(names: tuple[str, ...], job: LazyAd) -> tuple[object, ...]:

@@ -98,14 +98,17 @@ def requirements(rng: Random) -> str:
 
 def ad_text(rng: Random, of: Expressions, *, more: str = "") -> str:
     """An ad with some of the names, some of them expressions; what it requires is one of a few."""
-    names = rng.sample(NAMES[:-1], rng.randint(4, 9))
-    attributes = [f"{name} = {attribute(rng, of)}" for name in names]
-    if rng.random() < 0.6:
-        attributes += [f"Start = {rng.choice(of.truths)}"]
+    attributes = [f"{name} = {text}" for name, text in hard_attributes(rng, of).items()]
     if rng.random() < 0.97:
         attributes += [f"Requirements = {rng.choice(of.requirements)}"]
     rng.shuffle(attributes)
     return "[ MyType = 1; " + "; ".join(attributes) + more + " ]" if rng.random() < 0.99 else "[ Broken = ( ]"
+
+
+def hard_attributes(rng: Random, of: Expressions) -> dict[str, str]:
+    """Texts of attributes by name."""
+    found = {name: attribute(rng, of) for name in rng.sample(NAMES[:-1], rng.randint(4, 9))}
+    return found | ({"Start": rng.choice(of.truths)} if rng.random() < 0.6 else {})
 
 
 def attribute(rng: Random, of: Expressions) -> str:

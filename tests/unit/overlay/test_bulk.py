@@ -284,3 +284,12 @@ def test_expression_that_is_read_as_a_whole_sees_what_moved() -> None:
     plain = "[ Name = 1; GlideinToDie = {}; GlideinToRetire = 1; Requirements = true ]"
 
     assert [check(matcher, jobs, slots([plain.format(die)]), 1) for die in (10, 20, 12)] == [0, 1, 0]
+
+
+# Mutation: BulkMatch.row begins the steady cells with the readable slots of that cycle.
+def test_slot_that_comes_is_seen_by_a_job_that_asks_for_time_alone() -> None:
+    matcher = Matcher()
+    jobs = ["[ Want = 3; Requirements = TARGET.GlideinToDie > Want ]"]
+    ads = slots(["[ Name = 1; GlideinToDie = 9; GlideinToRetire = 1; Requirements = true ]"] * 3)
+
+    assert [check(matcher, jobs, dict(list(ads.items())[:n]), 1) for n in (1, 2, 3, 2)] == [1, 2, 3, 2]
