@@ -7,19 +7,16 @@ from pathlib import Path
 import pytest
 
 from config.errors import ConfigError
-from config.load import parse_texts, read_texts
-
-EXAMPLE = Path(__file__).resolve().parents[3] / "examples"
+from config.load import load_config
+from tests.unit.config.test_site_files import MAIN
 
 
 # Mutation: Config without _schedds_differ; or with names compared as they are written.
-def test_one_schedd_under_two_names_is_refused_because_its_jobs_would_count_twice() -> None:
-    (path,) = EXAMPLE.glob("aerotow.toml")
-    texts = read_texts(path)
-    parse_texts(texts)
-    name = next(name for name, text in texts.items() if "[access_points." in text)
-    schedd = texts[name].split("schedd = ", 1)[1].split('"')[1]
-    texts[name] += f'\n[access_points.again]\nschedd = "{schedd.upper()}"\n'
+def test_one_schedd_under_two_names_is_refused_because_its_jobs_would_count_twice(tmp_path: Path) -> None:
+    path = tmp_path / "aerotow.toml"
+    path.write_text(MAIN)
+    (known,) = load_config(path).access_points.values()
+    path.write_text(MAIN + f'\n[access_points.again]\nschedd = "{known.schedd.upper()}"\n')
 
     with pytest.raises(ConfigError, match=r"access_points\.again\.schedd: .* counted twice; remove one"):
-        parse_texts(texts)
+        load_config(path)
