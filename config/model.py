@@ -92,6 +92,33 @@ class Vo(_Strict):
     )
 
 
+class ProjectShare(_Strict):
+    """A project's part of what its virtual organisation gets."""
+
+    weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="against the organisation's other projects")
+
+
+class Share(_Strict):
+    """
+    What a virtual organisation gets where not everybody can be served.
+
+    The plan asks for pilots by it, and the negotiator divides them by it: `aerotow pool cm` renders it.
+    """
+
+    weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="against other organisations with jobs")
+    guaranteed: int = Field(0, ge=0, description="cores; with less it comes before all others")
+    maximum: int | None = Field(None, ge=0, description="cores that it may have at a time; absent: no limit")
+    projects: dict[Word, ProjectShare] = Field(
+        default_factory=dict, description="weights of its projects; one that is left out has 1"
+    )
+
+    @model_validator(mode="after")
+    def _guarantee_is_within_the_maximum(self) -> Self:
+        if self.maximum is not None and self.guaranteed > self.maximum:
+            raise ValueError(f"guaranteed {self.guaranteed} is more than maximum {self.maximum}; mend one of them")
+        return self
+
+
 class Limits(_Strict):
     """Caps over all sites."""
 
@@ -366,6 +393,7 @@ class Config(_Strict):
     bundle: Bundle
     access_points: dict[Name, AccessPoint] = Field(min_length=1)
     vos: dict[Name, Vo] = Field(default_factory=dict)
+    shares: dict[Name, Share] = Field(default_factory=dict)
     limits: Limits = Limits()
     factory: Factory = Factory()
     breaker: Breaker = Breaker()
@@ -385,6 +413,20 @@ class Config(_Strict):
                     f"access_points.{name}.schedd: '{ap.schedd}' is the schedd of access point {other} too, and its "
                     "jobs would be counted twice; remove one of the two"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _shares_name_what_there_is(self) -> Self:
+        for name, share in self.shares.items():
+            if name not in self.vos:
+                there = ", ".join(sorted(self.vos)) or "none"
+                raise ValueError(f"shares.{name}: there is no table vos.{name}; known are {there}")
+            for project in share.projects:
+                if project not in self.vos[name].projects:
+                    there = ", ".join(sorted(self.vos[name].projects)) or "none"
+                    raise ValueError(
+                        f"shares.{name}.projects.{project}: vos.{name} has no such project; it has {there}"
+                    )
         return self
 
     @model_validator(mode="after")

@@ -207,8 +207,18 @@ def slots_by_pilot(slots: Slots) -> dict[str, Slot]:
     return {slot.pilot_id: slot for slot in sorted(slots.slots, key=lambda slot: (slot.started_s or 0, slot.name))}
 
 
+def running_cores(slots: Slots) -> dict[str, int]:
+    """Cores in which jobs run, by project."""
+    found: dict[str, int] = {}
+    if isinstance(slots, SlotsSeen):
+        for slot in slots.slots:
+            for group, cores in slot.busy_groups:
+                found[group] = found.get(group, 0) + cores
+    return found
+
+
 def _of_slot(pilot: PilotRecord, slot: Slot, now_s: float, policy: Policy) -> Vacancy | None:
-    """What a seen slot has free; a busy one is taken to have no GPU left, since its ad does not say which are used."""
+    """What a seen slot has free."""
     if not slot.accepting:
         return None
     life_s = _end_s(pilot, slot, now_s) - now_s
@@ -221,11 +231,18 @@ def _of_slot(pilot: PilotRecord, slot: Slot, now_s: float, policy: Policy) -> Va
             cores=slot.cores - slot.busy_cores,
             memory_mib=slot.memory_mib - slot.busy_memory_mib,
             disk_mib=slot.disk_mib - slot.busy_disk_mib,
-            gpus=0 if slot.busy_cores else pilot.offer.shape.gpus,
+            gpus=_free_gpus(pilot, slot),
             life_s=life_s,
             time_s=counted_on_s(life_s, policy),
         )
     )
+
+
+def _free_gpus(pilot: PilotRecord, slot: Slot) -> int:
+    """GPUs that no job uses; where the slot does not say, a busy one has none left."""
+    if slot.gpus is None:
+        return 0 if slot.busy_cores else pilot.offer.shape.gpus
+    return slot.gpus - slot.busy_gpus
 
 
 def _of_record(pilot: PilotRecord, observation: Observation, policy: Policy) -> Vacancy | None:

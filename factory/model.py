@@ -144,6 +144,19 @@ class SlotFacts:
     """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class VoShare:
+    """What one virtual organisation gets where not everybody can be served."""
+
+    vo: str
+    weight: float = 1.0
+    guaranteed_cores: int = 0
+    """With less than this it comes before all others."""
+    maximum_cores: int | None = None
+    projects: tuple[tuple[str, float], ...] = ()
+    """Its projects in small letters with their weights, sorted; one that is not named has 1."""
+
+
 Placement = Literal["spread", "fill", "weights"]
 """
 Where new pilots go: to the emptiest site, to the first site until it is full, or in proportion to the sites' weights.
@@ -175,6 +188,8 @@ class Policy:
     many short jobs, one after the other. With 0 every waiting job gets a place of its own.
     """
     placement: Placement = "spread"
+    shares: tuple[VoShare, ...] = ()
+    """Sorted by organisation; one that is not named has the weight 1 and no limits."""
     wait_noticed_s: int = 600
     """A site where our pilots have waited longer gets fewer."""
 
@@ -254,6 +269,7 @@ class Reason:
         "max_pending",
         "shape_pilots",  # the limit of one of the site's shapes
         "site_cap",  # a cap in the file of the site's own admin
+        "share",  # the jobs' organisation has all the cores that it may have
         "total_pilots",
         "cycle_limit",
         "absorbed",  # existing pilots will take the jobs
@@ -395,6 +411,8 @@ class Placed:
     """New pilots on this bucket's behalf; sorted by site."""
     unplaced: int
     """Jobs that no new pilot takes either."""
+    over: str
+    """Why some of them may not be placed at all: their organisation has what it may have; empty when it has not."""
     asked: int
     """Pilots asked for in this cycle, for any bucket, when this one was done with."""
 

@@ -77,7 +77,8 @@ class Stock:
         self._least_s = max(1, least_s)
         self._bits = Bits([_column(vacancy, table) for vacancy in self.vacancies])
         self._old = len(self.vacancies)
-        self._new: dict[int, int] = {}
+        self._new: list[tuple[int, int]] = []
+        self._rows: dict[int, tuple[int, int]] = {}
         self._sites: dict[str, int] = {}
         self._levels = (_Levels(), _Levels(), _Levels(), _Levels())
         self._lives = _Levels()
@@ -91,7 +92,7 @@ class Stock:
         self._put(place, vacancy)
         column = _column(vacancy, self._table)
         if column is not None:
-            self._new[column] = self._new.get(column, 0) | 1 << place
+            self._new.append((column, 1 << place))
         taken = min(jobs, fits(vacancy, bucket, self._lifetimes))
         self._take(place, bucket, taken)
         return taken
@@ -115,17 +116,23 @@ class Stock:
                 yield vacancy, taken
 
     def _able(self, bucket: Bucket, closed: frozenset[str]) -> int:
-        row = self._table.rows.get(bucket.key, 0)
-        places = self._bits.of(row) if self._old else 0
-        for column, new in self._new.items():
-            if row >> column & 1:
-                places |= new
+        places = self._matching(self._table.rows.get(bucket.key, 0))
         for level, need in zip(self._levels, needs(bucket), strict=True):
             if need > 0:
                 places &= level.at_least(need)
         places &= self._lives.at_least(max(0, need_s(bucket, self._lifetimes)))
         for site in closed:
             places &= ~self._sites.get(site, 0)
+        return places
+
+    def _matching(self, row: int) -> int:
+        """Places that match, the new ones since the last question for this row added."""
+        places, heard = self._rows.get(row) or (self._bits.of(row) if self._old else 0, 0)
+        if heard < len(self._new):
+            for column, new in self._new[heard:]:
+                if row >> column & 1:
+                    places |= new
+        self._rows[row] = places, len(self._new)
         return places
 
     def _put(self, place: int, vacancy: Vacancy) -> None:

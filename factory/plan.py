@@ -9,11 +9,11 @@ left takes further jobs. So an idle job asks for one pilot, however many sites i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from accounting.model import CancelIntent, PilotRecord
-from factory.absorb import Vacancy, by_age, fits, matches, new_vacancy, size, slots_by_pilot, supply
+from factory.absorb import Vacancy, by_age, fits, matches, new_vacancy, running_cores, size, slots_by_pilot, supply
 from factory.caps import Doors, breakers, room, rules_of
 from factory.model import (
     Absorbed,
@@ -29,6 +29,7 @@ from factory.model import (
 from factory.openings import Openings
 from factory.outages import cancels_before_outages
 from factory.packing import Stock
+from factory.shares import Turns
 from factory.sites.contract import SiteSeen
 from glidein.model import Offer, PilotPhase
 from overlay.model import Bucket, DemandSeen, DemandUnseen, MatchTable
@@ -45,7 +46,8 @@ def decide(observation: Observation, match_table: MatchTable, policy: Policy) ->
     room_now = room(observation, policy, states)
     stopped = () if room_now.frozen else _taken_back(observation, policy)
     vacancies = supply(observation, policy, frozenset(cancel.pilot_id for cancel in stopped))
-    poured = _pour(_buckets(observation), vacancies, room_now, match_table, policy)
+    running = running_cores(observation.slots)
+    poured = _pour(_buckets(observation), vacancies, room_now, match_table, policy, running=running)
     gone = frozenset(cancel.pilot_id for cancel in stopped)
     surplus = _surplus(observation, vacancies, gone) if not room_now.frozen else ()
     decided = Plan(
@@ -69,6 +71,7 @@ class _Tally:
     rest: int = 0
     granted: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     unplaced: int = 0
+    over: str = ""
     asked: int = 0
 
     def placed(self) -> Placed:
@@ -82,6 +85,7 @@ class _Tally:
                 for (site, shape), (count, jobs) in sorted(self.granted.items())
             ),
             unplaced=self.unplaced,
+            over=self.over,
             asked=self.asked,
         )
 
@@ -95,7 +99,13 @@ class _Poured:
 
 
 def _pour(
-    buckets: list[Bucket], vacancies: list[Vacancy], room_now: Room, table: MatchTable, policy: Policy
+    buckets: list[Bucket],
+    vacancies: list[Vacancy],
+    room_now: Room,
+    table: MatchTable,
+    policy: Policy,
+    *,
+    running: Mapping[str, int],
 ) -> _Poured:
     """
     Give all jobs to the pilots that there are, and ask for new ones for the rest.
@@ -106,8 +116,22 @@ def _pour(
     openings = Openings(room_now, table, policy)
     doors = Doors(room_now)
     poured = _Poured(tallies={bucket.key: _Tally(bucket) for bucket in sorted(buckets, key=size)})
-    for tally in poured.tallies.values():
-        _serve(tally, tally.bucket.jobs, stock, openings, poured.order, closed=doors.closed_to(tally.bucket))
+    turns = Turns((tally.bucket for tally in poured.tallies.values()), policy, running)
+    for turn in turns:
+        tally = poured.tallies[turn.bucket.key]
+        if turn.over:
+            tally.rest += turn.jobs
+            tally.unplaced += turn.jobs
+            tally.over, tally.asked = turn.over, openings.asked
+            continue
+        unplaced = tally.unplaced
+        _serve(tally, turn.jobs, stock, openings, poured.order, closed=doors.closed_to(turn.bucket))
+        failed = tally.unplaced - unplaced
+        turns.served(turn.bucket, turn.jobs - failed)
+        if failed:
+            left = turns.drop(turn.bucket)
+            tally.rest += left
+            tally.unplaced += left
     return poured
 
 

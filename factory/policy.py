@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from config.model import Config
+from config.model import Config, Share
 from config.model import Site as SiteConfig
 from factory.model import (
     BreakerPolicy,
@@ -15,8 +15,10 @@ from factory.model import (
     SitePolicy,
     SlotFacts,
     VanishPolicy,
+    VoShare,
 )
 from glidein.model import Lifetimes, Offer, Shape
+from overlay.poolconfig import GroupShare
 
 
 def policy_of(config: Config) -> Policy:
@@ -36,6 +38,7 @@ def policy_of(config: Config) -> Policy:
         ads_max_age_s=_seconds(config.pool.ads_max_age.total_seconds()),
         slot_facts=SlotFacts(trust_domain=config.pool.trust_domain),
         drain_target_s=_seconds(config.factory.drain_target.total_seconds()),
+        shares=shares_of(config),
         placement=config.factory.placement,
         wait_noticed_s=_seconds(config.factory.wait_noticed.total_seconds()),
         project_vos=tuple(sorted((project.lower(), vos) for project, vos in vo_map_of(config).items())),
@@ -56,6 +59,54 @@ def vo_map_of(config: Config) -> dict[str, tuple[str, ...]]:
         for project in vo.projects:
             vos.setdefault(project, []).append(name)
     return {project: tuple(names) for project, names in vos.items()}
+
+
+def shares_of(config: Config) -> tuple[VoShare, ...]:
+    """What each virtual organisation gets."""
+    return tuple(
+        VoShare(
+            vo=vo,
+            weight=share.weight,
+            guaranteed_cores=share.guaranteed,
+            maximum_cores=share.maximum,
+            projects=tuple(sorted((name.lower(), one.weight) for name, one in share.projects.items())),
+        )
+        for vo, share in sorted(config.shares.items())
+    )
+
+
+def group_shares(config: Config) -> tuple[GroupShare, ...]:
+    """
+    The same for the negotiator, whose groups are the projects; empty where the operator has said nothing of shares.
+
+    It knows one number for each group. So an organisation with a maximum gets that as its quota and nothing beyond, one
+    with a guarantee gets that as its quota and what others leave, and the rest is divided by weight.
+    """
+    if not config.shares:
+        return ()
+    whole = sum(_share(config, vo).weight for vo in config.vos)
+    parts: dict[str, GroupShare] = {}
+    for name, vo in sorted(config.vos.items()):
+        share = _share(config, name)
+        weights = {p: share.projects[p].weight if p in share.projects else 1.0 for p in sorted(vo.projects)}
+        fixed = share.maximum if share.maximum is not None else share.guaranteed or None
+        for project, weight in weights.items():
+            within = weight / sum(weights.values())
+            # Of two organisations with one project the first in the alphabet speaks for it, as in the plan.
+            parts.setdefault(
+                project,
+                GroupShare(
+                    group=project,
+                    part=share.weight / whole * within,
+                    cores=None if fixed is None else fixed * within,
+                    more=share.maximum is None,
+                ),
+            )
+    return tuple(sorted(parts.values()))
+
+
+def _share(config: Config, vo: str) -> Share:
+    return config.shares.get(vo) or Share()
 
 
 def lifetimes_of(config: Config) -> Lifetimes:

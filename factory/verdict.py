@@ -151,6 +151,9 @@ def _held_back(
             owner = "site" if limit == "site_cap" else "factory"
             bound.setdefault(text, Reason(code=limit, text=text, wanted=wanted, allowed=granted, owner=owner))
     reasons.extend(bound.values())
+    if placed.over:
+        text = f"capped from {wanted} to {granted} by the shares: {placed.over}"
+        reasons.append(Reason(code="share", text=text, wanted=wanted, allowed=granted))
     elsewhere = tuple(one for one in placed.granted if one.site != site.policy.name)
     if elsewhere:
         where = ", ".join(f"{one.count} at {one.site}{one.shape and '/' + one.shape}" for one in elsewhere)

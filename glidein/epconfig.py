@@ -80,6 +80,9 @@ def ep_config_text(*, pilot_id: PilotId, offer: Offer, pool: PoolFacts, lifetime
         "MASTER_ATTRS": " ".join(["$(MASTER_ATTRS)", *PUBLISHED]),
     }
     lines = [f"{name} = {value}" for name, value in named.items()]
+    if offer.shape.gpus:
+        # Slurm shows a job its own GPUs only, and the discovery heeds CUDA_VISIBLE_DEVICES.
+        lines.append("use feature:GPUs")
     return f"# Pilot {pilot_id}\n{_FIXED}\n" + "\n".join(lines) + "\n"
 
 

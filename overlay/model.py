@@ -93,6 +93,11 @@ class Slot:
     """False when it drains, retires, or has no way in (no CCBID)."""
     ad_text: str
     """The partitionable slot's ad with the totals as if it were empty, new-ClassAd text."""
+    gpus: int | None = None
+    """None in records from before they were read."""
+    busy_gpus: int = 0
+    busy_groups: tuple[tuple[str, int], ...] = ()
+    """Cores in which jobs run, by the accounting group without the user's part; sorted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,19 @@ SIGTERM_REQUEUES_MAX = 5
 _WORD = re.compile(r"^[A-Za-z0-9_.+-]+$")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class GroupShare:
+    """What one accounting group gets from the negotiator where not every job can run."""
+
+    group: str
+    part: float
+    """Of the cores that are not guaranteed to anybody; the parts of all groups add up to 1."""
+    cores: float | None = None
+    """Fixed cores in place of the part."""
+    more: bool = True
+    """Whether it also gets what others leave."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolSpec:
     """A pool: who is in it, and who may charge what."""
@@ -45,6 +58,8 @@ class PoolSpec:
     Host name to IP address, where known. HTCondor looks names of its ALLOW lists up when it reads its configuration,
     so a host that is down at that moment stays shut out; an address has no such moment.
     """
+    shares: tuple[GroupShare, ...] = ()
+    """Empty: the negotiator divides by users alone."""
     fast: bool = False
     """Negotiate every second: for a small pool that is watched (1.2 % of a core on the CM, 25.14.1)."""
 
@@ -83,6 +98,7 @@ def render_cm(pool: PoolSpec) -> str:
         "# before it evaluates this; everything else in an ad is what the sender claims, MyType too.",
         f"COLLECTOR_REQUIREMENTS = {_collector_requirements(pool)}",
     ]
+    lines += _share_lines(pool)
     if pool.fast:
         lines += ["", "NEGOTIATOR_INTERVAL = 1", "NEGOTIATOR_MIN_INTERVAL = 1", "NEGOTIATOR_CYCLE_DELAY = 0"]
     return "\n".join(lines) + "\n"
@@ -135,6 +151,26 @@ def render_ap(pool: PoolSpec, ap: str) -> str:
         lines += ["", "SCHEDD_MIN_INTERVAL = 1", "SCHEDD_INTERVAL = 2", "SCHEDD_SEND_RESCHEDULE = False"]
         lines += ["PERIODIC_EXPR_INTERVAL = 10"]
     return "\n".join(lines) + "\n"
+
+
+def _share_lines(pool: PoolSpec) -> list[str]:
+    """
+    Quotas of the negotiator, in cores, as a slot's weight is its cores.
+
+    A group's jobs may use what other groups leave, in proportion to the quotas (GROUP_ACCEPT_SURPLUS), and within a
+    group its users share. GROUP_AUTOREGROUP stays off: a group that has reached its maximum would compete as nobody.
+    """
+    if not pool.shares:
+        return []
+    lines = ["", f"GROUP_NAMES = {_list(share.group for share in pool.shares)}"]
+    for share in pool.shares:
+        quota = (
+            f"GROUP_QUOTA_DYNAMIC_{share.group} = {share.part:.6f}"
+            if share.cores is None
+            else f"GROUP_QUOTA_{share.group} = {share.cores:g}"
+        )
+        lines += [quota, f"GROUP_ACCEPT_SURPLUS_{share.group} = {share.more}"]
+    return lines
 
 
 _LOCAL_HOSTS = ("127.0.0.1", "$(IP_ADDRESS)")
@@ -258,6 +294,7 @@ def _check(pool: PoolSpec) -> None:
     words = [("trust_domain", pool.trust_domain)]
     words += [(f"host of AP {ap}", host) for ap, host in pool.aps.items()]
     words += [("user", user) for user in pool.projects]
+    words += [("group with a share", share.group) for share in pool.shares]
     words += [(f"project of {user}", project) for user, names in pool.projects.items() for project in names]
     for what, word in words:
         if _WORD.match(word) is None:

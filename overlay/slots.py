@@ -42,6 +42,7 @@ _STATE = (
     "TotalSlotDisk",
     "TotalSlotGPUs",
     "AuthenticatedIdentity",
+    "AccountingGroup",
 )
 
 _MATCHED = (
@@ -180,7 +181,19 @@ def _slot(pilot_id: str, ad: ClassAd, dynamic: Sequence[ClassAd], now_s: float) 
         started_s=integer(ad, "DaemonStartTime"),
         accepting=_accepts(ad, now_s),
         ad_text=_as_if_empty(ad),
+        gpus=_whole(number(ad, "TotalSlotGPUs")),
+        busy_gpus=sum(_whole(number(slot, "GPUs")) for slot in busy),
+        busy_groups=_groups(slot for slot in dynamic if _runs_a_job(slot)),
     )
+
+
+def _groups(running: Iterable[ClassAd]) -> tuple[tuple[str, int], ...]:
+    """Cores by accounting group, without the user's part."""
+    cores: dict[str, int] = defaultdict(int)
+    for slot in running:
+        group = (text(slot, "AccountingGroup") or "").rpartition(".")[0]
+        cores[group] += _whole(number(slot, "Cpus"))
+    return tuple(sorted(cores.items()))
 
 
 def _runs_a_job(slot: ClassAd) -> bool:

@@ -6,6 +6,7 @@ import click
 
 from aerotow.cli.app import App, known, pass_app
 from config.model import Config
+from factory.policy import group_shares
 from overlay.poolconfig import PoolSpec, render_ap, render_cm
 
 
@@ -46,4 +47,5 @@ def pool_spec(config: Config, *, factory_hosts: tuple[str, ...] = ()) -> PoolSpe
         sites=tuple(sorted(config.sites)),
         factory_hosts=factory_hosts,
         projects={user: tuple(names) for user, names in sorted(projects.items())},
+        shares=group_shares(config),
     )

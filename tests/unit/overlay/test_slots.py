@@ -71,6 +71,8 @@ def test_slot_has_the_pilots_totals_and_units() -> None:
         started_s=900,
         accepting=True,
         ad_text=slot.ad_text,
+        gpus=0,
+        busy_groups=(("", 2),),
     )
 
 
