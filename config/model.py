@@ -123,6 +123,12 @@ class Limits(_Strict):
     """Caps over all sites."""
 
     max_pilots: int = Field(1000, ge=0, description="pilots not yet ended, all sites together")
+    ramp: int = Field(
+        50,
+        ge=1,
+        le=100,
+        description="percent of its max_pilots that a site gets in one cycle; one pilot always may go",
+    )
     max_submits_per_cycle: int = Field(50, ge=0, description="a mistake costs at most this many pilots a cycle")
 
 
@@ -185,6 +191,13 @@ class Breaker(_Strict):
     )
     backoff: Span = Field(timedelta(minutes=5), description="first pause; doubled at each failed probe")
     backoff_max: Span = Field(timedelta(hours=4), description="longest pause")
+    exclude_nodes: int = Field(
+        16,
+        ge=0,
+        le=100,
+        description="nodes of one site, at most, that pilots are kept away from (sbatch --exclude) because two pilots "
+        "failed there and none worked, while others of the site did; forgotten after backoff_max; 0: never",
+    )
 
 
 class Metrics(_Strict):

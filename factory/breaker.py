@@ -155,7 +155,15 @@ def _outcome(pilot: PilotRecord) -> Outcome:
         ran_s=ran_s,
         jobs=pilot.jobs,
         detail=pilot.detail,
+        node=_node(pilot),
     )
+
+
+def _node(pilot: PilotRecord) -> str:
+    """Where a pilot ran: by its own word, else by the batch system's."""
+    if pilot.report is not None and pilot.report.node:
+        return pilot.report.node.partition(".")[0]
+    return "" if pilot.batch is None else pilot.batch.node
 
 
 def _words(outcome: Outcome) -> str:

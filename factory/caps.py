@@ -27,7 +27,9 @@ from glidein.model import PilotPhase
 from glidein.siterules import NO_RULES, SiteRules
 from overlay.model import Bucket, SlotsUnseen
 
-Limit = Literal["max_pilots", "max_pending", "shape_pilots", "site_cap", "total_pilots", "cycle_limit", "breaker"]
+Limit = Literal[
+    "max_pilots", "max_pending", "ramp", "shape_pilots", "site_cap", "total_pilots", "cycle_limit", "breaker"
+]
 
 _NOT_STARTED = frozenset({PilotPhase.INTENDED, PilotPhase.UNCERTAIN, PilotPhase.PENDING})
 
@@ -64,6 +66,7 @@ def room(observation: Observation, policy: Policy, states: tuple[BreakerState, .
                 breaks=trials(state_of[site.name], policy.breaker, at_site.get(site.name, ())),
                 block=_block(state_of[site.name], site, sights, stops, observation.now_s),
                 sight=sights.get(site.name),
+                ramp=_ramp(site, policy),
                 now_s=observation.now_s,
             )
             for site in sorted(policy.sites, key=lambda site: site.name)
@@ -173,6 +176,8 @@ def limit_words(limit: Limit, site: SiteRoom, shape: ShapeRoom, room_now: Room) 
             return f"max_pending of site {name} ({site.pending} waiting now{asked}, limit {site.policy.max_pending})"
         case "max_pilots":
             return f"max_pilots of site {name} ({site.open} open now{asked}, limit {site.policy.max_pilots})"
+        case "ramp":
+            return f"the ramp of site {name}, {site.ramp} in one cycle"
         case "shape_pilots":
             asked_here = f", {shape.new} asked for in this cycle" if shape.new else ""
             return (
@@ -206,6 +211,8 @@ def _limits(site: SiteRoom, shape: ShapeRoom) -> tuple[tuple[Limit, int], ...]:
         found.append(("breaker", site.trials - site.new))
     if caps:
         found.append(("site_cap", min(caps)))
+    if site.ramp is not None:
+        found.append(("ramp", site.ramp - site.new))
     found.append(("max_pending", site.policy.max_pending - site.pending - site.new))
     found.append(("max_pilots", site.policy.max_pilots - site.open - site.new))
     if shape.policy.max_pilots is not None:
@@ -236,6 +243,7 @@ def _site_room(
     breaks: int | None,
     block: Reason | None,
     sight: SiteSight | None,
+    ramp: int | None,
     now_s: float,
 ) -> SiteRoom:
     pilots = tuple(pilots)
@@ -246,6 +254,7 @@ def _site_room(
         pending=sum(map(is_pending, pilots)),
         trials=breaks,
         block=block,
+        ramp=ramp,
         cores=sum(pilot.offer.shape.cores for pilot in pilots),
         wait_s=max(
             (int(now_s) - (p.intended_s if p.submitted_s is None else p.submitted_s) for p in pilots if is_pending(p)),
@@ -261,6 +270,13 @@ def _site_room(
             for entry in site.entries
         ),
     )
+
+
+def _ramp(site: SitePolicy, policy: Policy) -> int | None:
+    """What a site that begins to fail in this very cycle can cost at most."""
+    if policy.ramp_percent >= 100:
+        return None
+    return max(1, -(-site.max_pilots * policy.ramp_percent // 100))
 
 
 def _block(

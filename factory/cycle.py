@@ -232,7 +232,12 @@ def intents_of(decided: Plan, world: World, *, now_s: float, leave_out: frozense
     """One record for each pilot that the plan asks for, named and with its deadline, before anything is sent."""
     offers = {entry.offer.label: entry.offer for site in world.policy.sites for entry in site.entries}
     # Numbered in the order of placing, so that the next cycle packs the same jobs into the same pilots.
-    wanted = [offers[label] for label in decided.order if label_site(label) not in leave_out]
+    exclude = {one.site: one.nodes for one in decided.excludes}
+    wanted = [
+        replace(offers[label], exclude=exclude.get(label_site(label), ()))
+        for label in decided.order
+        if label_site(label) not in leave_out
+    ]
     intents = []
     for n, offer in enumerate(wanted, start=1):
         intents.append(

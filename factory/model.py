@@ -31,6 +31,8 @@ class Outcome:
     """Seconds from start to end; None when it never started or has not ended."""
     jobs: int | None
     detail: str = ""
+    node: str = ""
+    """Where it ran, as far as is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -188,6 +190,10 @@ class Policy:
     many short jobs, one after the other. With 0 every waiting job gets a place of its own.
     """
     placement: Placement = "spread"
+    ramp_percent: int = 100
+    """A site gets at most this part of its ``max_pilots`` in one cycle, and one at least."""
+    exclude_nodes: int = 0
+    """Of one site, nodes at most that pilots are kept away from because pilots failed there; 0: none."""
     shares: tuple[VoShare, ...] = ()
     """Sorted by organisation; one that is not named has the weight 1 and no limits."""
     wait_noticed_s: int = 600
@@ -267,6 +273,7 @@ class Reason:
         "denied",  # the file of the site's own admin keeps the job out
         "max_pilots",
         "max_pending",
+        "ramp",  # the limit of one site and cycle
         "shape_pilots",  # the limit of one of the site's shapes
         "site_cap",  # a cap in the file of the site's own admin
         "share",  # the jobs' organisation has all the cores that it may have
@@ -301,6 +308,14 @@ class Verdict:
     reasons: tuple[Reason, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Exclusion:
+    """Nodes of a site at which pilots failed while others of the site worked."""
+
+    site: str
+    nodes: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What one cycle decided."""
@@ -314,6 +329,8 @@ class Plan:
     breakers: tuple[BreakerState, ...]
     frozen: str = ""
     """Why nothing was asked for at all, for example the collector unseen; empty in a normal cycle."""
+    excludes: tuple[Exclusion, ...] = ()
+    """Nodes that new pilots are kept away from, by site."""
     order: tuple[str, ...] = ()
     """
     The offer of each new pilot by its label (``SITE`` or ``SITE/SHAPE``), in the order of placing; as many as
@@ -358,6 +375,8 @@ class SiteRoom:
     """Pilots that the breaker lets through in this cycle; None: as many as the caps allow."""
     block: Reason | None
     """Why the site gets nothing at all; None when it may get pilots."""
+    ramp: int | None = None
+    """Pilots that it may get in one cycle; None: as many as the other limits allow."""
     cores: int = 0
     """Cores of its pilots that were not ended when the cycle began."""
     wait_s: int = 0

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from accounting.model import CancelIntent, PilotRecord
 from factory.absorb import Vacancy, by_age, fits, matches, new_vacancy, running_cores, size, slots_by_pilot, supply
+from factory.brakes import exclusions
 from factory.caps import Doors, breakers, room, rules_of
 from factory.model import (
     Absorbed,
@@ -56,6 +57,7 @@ def decide(observation: Observation, match_table: MatchTable, policy: Policy) ->
         cancels=tuple(sorted((*stopped, *_cancels_of_surplus(surplus, observation, policy)))),
         surplus=tuple(pilot.pilot_id for pilot in surplus),
         breakers=states,
+        excludes=exclusions(observation, policy),
         frozen=room_now.frozen,
         order=tuple(offer.label for offer in poured.order),
     )

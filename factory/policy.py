@@ -38,6 +38,8 @@ def policy_of(config: Config) -> Policy:
         ads_max_age_s=_seconds(config.pool.ads_max_age.total_seconds()),
         slot_facts=SlotFacts(trust_domain=config.pool.trust_domain),
         drain_target_s=_seconds(config.factory.drain_target.total_seconds()),
+        ramp_percent=config.limits.ramp,
+        exclude_nodes=config.breaker.exclude_nodes,
         shares=shares_of(config),
         placement=config.factory.placement,
         wait_noticed_s=_seconds(config.factory.wait_noticed.total_seconds()),

@@ -33,6 +33,8 @@ class Offer:
     """Further slot attributes: names and ClassAd text of the values, sorted by name."""
     name: str = ""
     """Which of the site's shapes; empty for a site that has one."""
+    exclude: tuple[str, ...] = ()
+    """Nodes that the pilot must not be put on; known while it is asked for only, the ledger does not keep it."""
 
     @property
     def label(self) -> str:

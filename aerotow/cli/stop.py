@@ -15,15 +15,21 @@ from aerotow.cli.show import clock_time, counted, say
 
 
 @click.command()
-@click.argument("site")
+@click.argument("site", required=False)
+@click.option("--all", "everywhere", is_flag=True, help="Every site: the one lever that stops everything.")
 @click.option("--reason", required=True, help="Why, in a few words: everyone who asks 'why' is told.")
 @pass_app
-def stop(app: App, site: str, reason: str) -> None:
+def stop(app: App, site: str | None, everywhere: bool, reason: str) -> None:
     """
     Give SITE no new pilots.
 
     Those that wait in its queue are cancelled in the next cycle; running ones end by themselves.
     """
+    for one in _chosen(site, everywhere, _sites(app)):
+        _stop(app, one, reason)
+
+
+def _stop(app: App, site: str, reason: str) -> None:
     known(site, _sites(app), what="site", where=str(app.config_path))
     if not reason.strip():
         raise Failure("--reason is empty; everyone who asks 'why' is told this text", exit_code=USAGE)
@@ -40,15 +46,28 @@ def stop(app: App, site: str, reason: str) -> None:
 
 
 @click.command()
-@click.argument("site")
+@click.argument("site", required=False)
+@click.option("--all", "everywhere", is_flag=True, help="Every site that is stopped.")
 @pass_app
-def resume(app: App, site: str) -> None:
+def resume(app: App, site: str | None, everywhere: bool) -> None:
     """
     Let SITE have pilots again, look at it now, and believe what is seen.
 
     Ends a stop; a site that failed and is asked less often is asked in the next cycle; an answer in which most of its
     pilots are missing, which froze it, is taken for true.
     """
+    for one in _chosen(site, everywhere, {stop.site for stop in app.ledger.stops()}):
+        _resume(app, one)
+
+
+def _chosen(site: str | None, everywhere: bool, all_sites: set[str]) -> list[str]:
+    """The one site that was named, or all."""
+    if everywhere == (site is not None):
+        raise Failure("name a SITE, or say --all", exit_code=USAGE)
+    return sorted(all_sites) if site is None else [site]
+
+
+def _resume(app: App, site: str) -> None:
     stops = {one.site: one for one in app.ledger.stops()}
     known(site, {*_sites(app), *stops}, what="site", where=str(app.config_path))
     was = stops.get(site)

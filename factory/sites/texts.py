@@ -232,6 +232,7 @@ def sbatch_options(pilot_id: PilotId, offer: Offer) -> list[str]:
         f"--account={offer.account}",
         f"--partition={offer.partition}",
         *([f"--qos={offer.qos}"] if offer.qos else []),
+        *([f"--exclude={','.join(offer.exclude)}"] if offer.exclude else []),
         "--nodes=1",
         "--ntasks=1",
         f"--cpus-per-task={shape.cores}",

@@ -45,6 +45,15 @@ def test_stop_and_resume(desk: Desk) -> None:
     assert "was not stopped; it is looked at in the next cycle" in desk.run("resume", "alpha").stdout
 
 
+def test_one_lever_stops_everything(desk: Desk) -> None:
+    desk.run("stop", "--all", "--reason", "fire")
+    assert ["alpha", "beta"] == sorted(stop.site for stop in desk.world.ledger.stops())
+    assert "name a SITE, or say --all" in desk.run("stop", "alpha", "--all", "--reason", "x", code=2).stderr
+    assert "name a SITE, or say --all" in desk.run("resume", code=2).stderr
+    desk.run("resume", "--all")
+    assert () == desk.world.ledger.stops()
+
+
 def test_stop_wants_a_known_site_and_a_reason(desk: Desk) -> None:
     assert "did you mean 'beta'?" in desk.run("stop", "betta", "--reason", "x", code=2).stderr
     assert "--reason" in desk.run("stop", "beta", code=2).stderr
