@@ -44,6 +44,9 @@ secrets_dir = "{directory}/secrets"
 path = "{directory}/bundle.tar.gz"
 sha256 = "{sha256}"
 
+[limits]
+ramp = 100
+
 [factory]
 drain_target = "0 s"
 cycle = "30 s"
