@@ -56,12 +56,17 @@ def booked_pilots(fleet: Fleet) -> tuple[BookedPilot, ...]:
 
 def finished_jobs(fleet: Fleet) -> tuple[FinishedJob, ...]:
     """The final ads of the fleet's jobs at every access point."""
+    names = ("ClusterId", "ProcId", "JobStatus", "ExitCode", "CompletionDate")
     return tuple(
         FinishedJob(
-            ap=ap, job=f"{ad['ClusterId']}.{ad['ProcId']}", status=ad["JobStatus"], exit_code=ad.get("ExitCode")
+            ap=ap,
+            job=f"{ad['ClusterId']}.{ad['ProcId']}",
+            status=ad["JobStatus"],
+            exit_code=ad.get("ExitCode"),
+            completed_s=int(ad.get("CompletionDate") or 0),
         )
         for ap in model.APS
-        for ad in _history(ap, fleet, ("ClusterId", "ProcId", "JobStatus", "ExitCode", "CompletionDate"))
+        for ad in _history(ap, fleet, names)
     )
 
 
