@@ -11,6 +11,7 @@ from tests.chaos import faults
 from tests.chaos.report import as_text
 from tests.chaos.run import run_chaos
 from tests.chaos.schedule import Pace
+from tests.system.fleet import PATIENCE
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("bed"), pytest.mark.timeout(1500)]
 
@@ -25,6 +26,7 @@ def test_a_minute_of_chaos_loses_and_doubles_nothing() -> None:
         say=lambda text: print(text, file=sys.stderr),
         kinds=[replace(kind, shortest_s=4, longest_s=8) for kind in faults.kinds() if kind.name in SHORT],
         pace=Pace(shortest_s=3, longest_s=6),
+        patience=PATIENCE,
     )
     assert result.good, as_text(result)
     assert set(SHORT) == {planned.kind for planned, _ in result.happened}
