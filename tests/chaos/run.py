@@ -140,7 +140,7 @@ def run_chaos(
     keep_log: Path | None = None,
     patience: float = 1,
 ) -> Result:
-    """Do all of it; the test-bed is up already. ``patience`` lengthens the bounds of recovery where a machine is busy."""
+    """Do all of it; the test-bed is up already. ``patience`` lengthens the bounds of recovery on a busy machine."""
     plan = schedule(faults.kinds() if kinds is None else kinds, seed=seed, seconds=seconds, pace=pace)
     # What an earlier run that was killed has left broken.
     faults.mend_hosts()
