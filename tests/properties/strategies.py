@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from accounting.model import PilotRecord, SiteStop
 from config.names import pilot_id
-from factory.model import BreakerPolicy, Observation, Outcome, Plan, Policy, SiteOutcomes, SitePolicy
+from factory.model import (
+    BreakerPolicy,
+    Observation,
+    Outcome,
+    Plan,
+    Policy,
+    ShapePolicy,
+    SiteOutcomes,
+    SitePolicy,
+    VoShare,
+)
 from factory.sites.contract import FinalSeen, SiteSeen, SiteSight, SiteUnseen
 from glidein.model import EndReason, Lifetimes, Offer, PilotPhase, Shape
 from overlay.model import (
@@ -79,17 +89,43 @@ def offers(site: str) -> st.SearchStrategy[Offer]:
 
 
 @st.composite
+def site_policies(draw: st.DrawFn, site: str) -> SitePolicy:
+    first = draw(offers(site))
+    shapes: tuple[ShapePolicy, ...] = ()
+    if draw(st.sampled_from((False, False, True))):
+        shapes = tuple(
+            ShapePolicy(offer=replace(offer, name=name), max_pilots=draw(st.sampled_from((None, None, 2, 0))))
+            for name, offer in (("large", first), ("small", draw(offers(site))))
+        )
+        first = shapes[0].offer
+    return SitePolicy(
+        offer=first,
+        max_pilots=draw(st.sampled_from((8, 8, 4, 4, 3, 0))),
+        max_pending=draw(st.sampled_from((6, 6, 4, 3, 1, 0))),
+        shapes=shapes,
+        weight=draw(st.sampled_from((1, 1, 3))),
+    )
+
+
+SHARES = (
+    (),
+    (),
+    (VoShare(vo="astro", weight=2.0), VoShare(vo="bio", guaranteed_cores=4)),
+    (VoShare(vo="astro", maximum_cores=5),),
+)
+PROJECT_VOS = (("bio1", ("bio",)), ("dx1", ("astro",)), ("dx2", ("astro",)))
+
+
+@st.composite
 def policies(draw: st.DrawFn) -> Policy:
     names = draw(st.sampled_from((SITES, SITES[:2], SITES[1:], SITES[:1])))
     return Policy(
-        sites=tuple(
-            SitePolicy(
-                offer=draw(offers(site)),
-                max_pilots=draw(st.sampled_from((8, 8, 4, 4, 3, 0))),
-                max_pending=draw(st.sampled_from((6, 6, 4, 3, 1, 0))),
-            )
-            for site in sorted(names)
-        ),
+        sites=tuple(draw(site_policies(site)) for site in sorted(names)),
+        project_vos=PROJECT_VOS,
+        shares=draw(st.sampled_from(SHARES)),
+        placement=draw(st.sampled_from(("spread", "spread", "fill", "weights"))),
+        drain_target_s=draw(st.sampled_from((0, 0, 300, 1800))),
+        ramp_percent=draw(st.sampled_from((100, 100, 50))),
         max_pilots=draw(st.sampled_from((40, 40, 40, 12, 6, 0))),
         max_submits_per_cycle=draw(st.sampled_from((20, 20, 20, 5, 2, 0))),
         lifetimes=LIFETIMES,
@@ -107,7 +143,7 @@ def buckets(draw: st.DrawFn, ap: str, n: int) -> Bucket:
         key=f"{ap}/{n}",
         ap=ap,
         user="ada@pool",
-        group="dx1",
+        group=draw(st.sampled_from(("dx1", "dx1", "dx2", "bio1", ""))),
         jobs=draw(st.sampled_from((1, 3, 7, 12, 0))),
         first_job=f"{n}.0",
         cores=draw(st.sampled_from((1, 1, 1, 2, 2, 3, 4, 9))),
@@ -202,10 +238,12 @@ def sights(draw: st.DrawFn, site: str) -> SiteSight:
 def worlds(draw: st.DrawFn, demand_kinds: tuple[str, ...] = DEMAND_KINDS) -> World:
     """Any world; most have some room and some demand, so that something is decided."""
     policy = draw(policies())
-    configured = {site.name: site.offer for site in policy.sites}
-    offer_of = {site: configured.get(site) or draw(offers(site)) for site in (*configured, REMOVED_SITE)}
+    configured = {site.name: tuple(entry.offer for entry in site.entries) for site in policy.sites}
+    offer_of = {site: configured.get(site) or (draw(offers(site)),) for site in (*configured, REMOVED_SITE)}
     found = tuple(
-        draw(pilots(site, n, offer_of[site])) for site in offer_of for n in range(draw(st.sampled_from((0, 1, 2))))
+        draw(pilots(site, n, draw(st.sampled_from(offer_of[site]))))
+        for site in offer_of
+        for n in range(draw(st.sampled_from((0, 1, 2))))
     )
     joined = [p for p in found if p.phase in (PilotPhase.IDLE, PilotPhase.BUSY, PilotPhase.ENDING)]
     slots: Slots = SlotsSeen(
@@ -224,13 +262,15 @@ def worlds(draw: st.DrawFn, demand_kinds: tuple[str, ...] = DEMAND_KINDS) -> Wor
         outcomes=tuple(draw(outcomes(site)) for site in configured if draw(st.sampled_from((False, False, True)))),
         stops=tuple(SiteStop(site=site, since_s=NOW_S - 50, by="ada", reason="power work") for site in stopped),
     )
-    return World(observation=observation, table=draw(tables(observation)), policy=policy)
+    return World(observation=observation, table=draw(tables(observation, policy)), policy=policy)
 
 
 @st.composite
-def tables(draw: st.DrawFn, observation: Observation) -> MatchTable:
+def tables(draw: st.DrawFn, observation: Observation, policy: Policy) -> MatchTable:
     """A match table that speaks of every configured or former site, and of every slot."""
-    keys = [f"offer:{site}" for site in SITES]
+    keys = sorted(
+        {f"offer:{site}" for site in SITES} | {entry.offer.key for site in policy.sites for entry in site.entries}
+    )
     if isinstance(observation.slots, SlotsSeen):
         keys += [f"pilot:{slot.pilot_id}" for slot in observation.slots.slots]
     found = {
@@ -270,18 +310,18 @@ def shuffled(world: World, random: Random) -> World:
 
 def with_intents(world: World, decided: Plan) -> World:
     """The world after the plan's pilots were written down and nothing else happened."""
-    offers_of = {site.name: site.offer for site in world.policy.sites}
+    offers_of = {entry.offer.label: entry.offer for site in world.policy.sites for entry in site.entries}
     intents = tuple(
         PilotRecord(
-            pilot_id=pilot_id(instance="tow", site=site, cycle=decided.cycle, n=n),
-            offer=offers_of[site],
+            pilot_id=pilot_id(instance="tow", site=offers_of[label].site, cycle=decided.cycle, n=n),
+            offer=offers_of[label],
             cycle=decided.cycle,
             sent="intended",
             phase=PilotPhase.INTENDED,
             intended_s=int(world.observation.now_s),
             submit_deadline_s=int(world.observation.now_s) + 60,
         )
-        for n, site in enumerate(decided.order, start=1)
+        for n, label in enumerate(decided.order, start=1)
     )
     return replace(world, observation=replace(world.observation, pilots=world.observation.pilots + intents))
 
@@ -301,12 +341,31 @@ def crowded_world(seed: int) -> World:
         )
         return Offer(site=site, shape=shape, account="dx1", partition="main")
 
-    sites = tuple(
-        SitePolicy(offer=offer(site), max_pilots=rng.randint(1, 9), max_pending=rng.randint(1, 7)) for site in SITES
-    )
+    def site_policy(site: str) -> SitePolicy:
+        shapes: tuple[ShapePolicy, ...] = ()
+        if rng.random() < 0.4:
+            shapes = tuple(
+                ShapePolicy(offer=replace(offer(site), name=name), max_pilots=rng.choice((None, 1, 3)))
+                for name in ("large", "small")
+            )
+        return SitePolicy(
+            offer=shapes[0].offer if shapes else offer(site),
+            max_pilots=rng.randint(1, 9),
+            max_pending=rng.randint(1, 7),
+            shapes=shapes,
+            weight=rng.choice((1, 2)),
+        )
+
+    sites = tuple(site_policy(site) for site in SITES)
     phases = (PilotPhase.PENDING, PilotPhase.INTENDED, PilotPhase.UNKNOWN, PilotPhase.STARTING, PilotPhase.ENDING)
     found = tuple(
-        record(site=site.name, n=n, offer=site.offer, phase=rng.choice(phases), intended_s=NOW_S - rng.randint(0, 3))
+        record(
+            site=site.name,
+            n=n,
+            offer=rng.choice(site.entries).offer,
+            phase=rng.choice(phases),
+            intended_s=NOW_S - rng.randint(0, 3),
+        )
         for site in sites
         for n in range(rng.randint(0, 2))
     )
@@ -320,7 +379,7 @@ def crowded_world(seed: int) -> World:
                     key=f"{ap}/{n}",
                     ap=ap,
                     user="ada@pool",
-                    group="dx1",
+                    group=rng.choice(("dx1", "dx1", "dx2", "bio1")),
                     jobs=rng.randint(1, 6),
                     first_job=f"{n}.0",
                     cores=rng.randint(1, 3),
@@ -335,7 +394,7 @@ def crowded_world(seed: int) -> World:
         )
         for ap in ("ap1", "ap2")
     )
-    keys = [f"offer:{site.name}" for site in sites]
+    keys = [entry.offer.key for site in sites for entry in site.entries]
     return World(
         observation=Observation(
             cycle=CYCLE,
@@ -359,6 +418,10 @@ def crowded_world(seed: int) -> World:
             breaker=BreakerPolicy(failures=rng.choice((1, 3, 20)), fizzle_s=60, backoff_s=300, backoff_max_s=3600),
             surplus_after_s=300,
             ads_max_age_s=300,
+            project_vos=PROJECT_VOS,
+            shares=rng.choice(SHARES),
+            placement=rng.choice(("spread", "fill", "weights")),
+            drain_target_s=rng.choice((0, 0, 120, 1800)),
         ),
     )
 

@@ -47,6 +47,10 @@ def test_no_cap_is_ever_exceeded(world: World) -> None:
     for submit in decided.submits:
         site = next(site for site in world.policy.sites if site.name == submit.site)
         here = [pilot for pilot in after if pilot.offer.site == submit.site]
+        shape = next(entry for entry in site.entries if entry.offer.name == submit.shape)
+        new = sum(one.count for one in decided.submits if one.site == submit.site)
+        assert shape.max_pilots is None or sum(p.offer == shape.offer for p in here) <= shape.max_pilots
+        assert new <= max(1, -(-site.max_pilots * world.policy.ramp_percent // 100))
         assert len(here) <= site.max_pilots
         assert sum(map(is_pending, here)) <= site.max_pending
 
@@ -58,7 +62,7 @@ def test_input_order_does_not_matter(world: World, random: Random) -> None:
 
 
 def _asks_for_nothing_more(world: World) -> None:
-    world = replace(world, policy=replace(world.policy, max_submits_per_cycle=1000))
+    world = replace(world, policy=replace(world.policy, max_submits_per_cycle=1000, ramp_percent=100))
     decided = plan(world.observation, world.table, world.policy)
     again = plan(with_intents(world, decided).observation, world.table, world.policy)
     assert () == again.submits
@@ -133,7 +137,7 @@ def test_one_idle_job_asks_for_at_most_one_pilot(world: World, cores: int) -> No
     demands = (DemandSeen(ap="ap1", taken_s=NOW_S, buckets=(bucket,), running=0),)
     seen = replace(world.observation, demands=demands)
     slots = seen.slots.slots if isinstance(seen.slots, SlotsSeen) else ()
-    keys = [f"offer:{s.name}" for s in world.policy.sites] + [f"pilot:{s.pilot_id}" for s in slots]
+    keys = [e.offer.key for s in world.policy.sites for e in s.entries] + [f"pilot:{s.pilot_id}" for s in slots]
     table = table_of({(bucket.key, key): YES for key in keys})
     decided = plan(seen, table, world.policy)
     assert len(decided.order) <= 1
@@ -199,8 +203,10 @@ def test_the_numbers_of_verdicts_add_up_to_the_plan(world: World) -> None:
         granted.update({verdict.site: verdict.granted for verdict in told})
         taken = sum(verdict.absorbed_running + verdict.absorbed_waiting for verdict in told)
         assert taken <= placed.bucket.jobs - placed.rest
-    assert {s.site: s.count for s in decision.plan.submits} == {s: n for s, n in granted.items() if n}
-    assert Counter(decision.plan.order) == Counter({s.site: s.count for s in decision.plan.submits})
+    asked = decision.plan.submits
+    assert Counter({s.site: n for s in asked if (n := sum(o.count for o in asked if o.site == s.site))}) == +granted
+    labels = Counter({f"{s.site}/{s.shape}" if s.shape else s.site: s.count for s in asked})
+    assert Counter(decision.plan.order) == labels
 
 
 # Mutation: verdict._held_back without the loop over binding limits.
