@@ -230,9 +230,10 @@ class Ledger:
         packed: Packed,
         bounds: JournalBounds,
         lease: Lease | None = None,
+        barren: tuple[PilotId, ...] = (),
     ) -> None:
         """
-        Write a decision before anything of it is done: intents, cancels, surplus marks and the journal entry.
+        Write a decision before anything of it is done: intents, cancels, surplus and barren marks, the journal entry.
 
         With ``lease`` the decision is refused unless that lease still holds, in the same transaction.
 
@@ -246,6 +247,7 @@ class Ledger:
             if lease is not None:
                 _must_hold(session.get(LeaseRow, instance, populate_existing=True), lease)
             _mark_open(session, instance, surplus=frozenset(surplus), now_s=int(now_s))
+            _mark_barren(session, instance, frozenset(barren), now_s=int(now_s))
             _write_cancels(session, cancels, now_s=now_s)
             _write_intents(session, intents, now_s=now_s)
             journal.write_entry(session, entry, bounds=bounds)
@@ -402,6 +404,19 @@ def _mark_open(session: Session, instance: str, *, surplus: frozenset[PilotId], 
     for row in rows_of(session, surplus).values():
         if row.surplus_since_s is None:
             row.surplus_since_s = now_s
+
+
+def _mark_barren(session: Session, instance: str, barren: frozenset[PilotId], *, now_s: int) -> None:
+    """Say since when each open pilot is barren; what an ended one was at its end stays."""
+    marked = select(PilotRow).where(
+        PilotRow.instance == instance, PilotRow.phase != ENDED, PilotRow.barren_since_s.is_not(None)
+    )
+    for row in session.scalars(marked):
+        if row.pilot_id not in barren:
+            row.barren_since_s = None
+    for row in rows_of(session, barren).values():
+        if row.barren_since_s is None:
+            row.barren_since_s = now_s
 
 
 def _write_cancels(session: Session, cancels: tuple[CancelIntent, ...], *, now_s: float) -> None:

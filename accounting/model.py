@@ -43,6 +43,10 @@ class PilotRecord:
     batch: BatchRecord | None = None
     """The last record of the batch system; final once the pilot has ended."""
     report: EndReport | None = None
+    asked_for: str = ""
+    """The demand bucket on whose behalf it was asked for; empty for adopted pilots and those from before 0.2."""
+    barren_since_s: int | None = None
+    """Since when it stands empty in the pool beside idle jobs of that bucket."""
 
     @property
     def requeued(self) -> bool:

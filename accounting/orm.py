@@ -104,6 +104,8 @@ class PilotRow(Base):
     jobs: Mapped[int | None]
     batch: Mapped[str | None]
     report: Mapped[str | None]
+    asked_for: Mapped[str] = mapped_column(default="", server_default="")
+    barren_since_s: Mapped[int | None]
     charged_core_s: Mapped[int | None]
     """Elapsed seconds times allocated CPUs of the final batch record; NULL while no such record was read."""
 

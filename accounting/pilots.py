@@ -80,6 +80,8 @@ def new_row(record: PilotRecord) -> PilotRow:
         intended_s=record.intended_s,
         surplus_since_s=record.surplus_since_s,
         cancel_intended_s=record.cancel_intended_s,
+        asked_for=record.asked_for,
+        barren_since_s=record.barren_since_s,
     )
     write_life(row, record)
     return row
@@ -89,7 +91,7 @@ def write_life(row: PilotRow, record: PilotRecord) -> None:
     """
     Put what was observed of a pilot into its row.
 
-    What the factory decided (surplus, cancel) stays: it is written with decisions only.
+    What the factory decided (surplus, barren, cancel) stays: it is written with decisions only.
     """
     row.sent = record.sent
     row.phase = record.phase.name.lower()
@@ -163,6 +165,8 @@ def record_of(row: PilotRow) -> PilotRecord:
         jobs=row.jobs,
         batch=None if row.batch is None else _batch_of(row.batch),
         report=None if row.report is None else _report_of(row.report),
+        asked_for=row.asked_for,
+        barren_since_s=row.barren_since_s,
     )
 
 

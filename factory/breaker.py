@@ -156,6 +156,10 @@ def _outcome(pilot: PilotRecord) -> Outcome:
         jobs=pilot.jobs,
         detail=pilot.detail,
         node=_node(pilot),
+        asked_for=pilot.asked_for,
+        barren_s=0
+        if pilot.barren_since_s is None or pilot.ended_s is None
+        else max(0, pilot.ended_s - pilot.barren_since_s),
     )
 
 

@@ -34,6 +34,7 @@ Code = Literal[
     "outage",
     "site_unseen",
     "breaker",
+    "matches_nothing",  # pilots of the site join and run none of these jobs
     "cap",
     "queue",  # its pilots wait at a site
     "starting",  # its pilots run and have not joined, or are on their way to the site
@@ -46,7 +47,7 @@ Code = Literal[
 _NEVER = frozenset({"requirements", "too_large", "too_long"})
 _NO_BARS = frozenset({"absorbed", "placed_elsewhere", "slots_unseen"})
 _CAPS = ("cycle_limit", "ramp", "max_pending", "shape_pilots", "max_pilots", "total_pilots", "share", "site_cap")
-_BARS = (*_CAPS, "breaker", "site_unseen", "outage", "stopped", "paused", "denied")
+_BARS = (*_CAPS, "matches_nothing", "breaker", "site_unseen", "outage", "stopped", "paused", "denied")
 """What keeps a job from a site that could run it, the softest first: that one is the nearest to being lifted."""
 
 _KINDS: tuple[tuple[Code, frozenset[str]], ...] = (
@@ -175,6 +176,11 @@ def _bar(site: str, reason: Reason, *, others: int) -> Cause:
         "breaker": (
             "breaker",
             f"see why its pilots fail ('aerotow sites'); a probe goes by itself, or 'aerotow resume {site}'",
+        ),
+        "matches_nothing": (
+            "matches_nothing",
+            f"compare the site's description with a slot that it gives ('aerotow site check {site}'); a probe goes by "
+            "itself",
         ),
         "site_unseen": ("site_unseen", f"see that site {site} can be reached ('aerotow sites' has a remedy)"),
         "outage": ("outage", "nothing until it is over; a shorter allowed_execute_duration may fit before it"),

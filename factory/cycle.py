@@ -234,12 +234,12 @@ def intents_of(decided: Plan, world: World, *, now_s: float, leave_out: frozense
     # Numbered in the order of placing, so that the next cycle packs the same jobs into the same pilots.
     exclude = {one.site: one.nodes for one in decided.excludes}
     wanted = [
-        replace(offers[label], exclude=exclude.get(label_site(label), ()))
-        for label in decided.order
+        (replace(offers[label], exclude=exclude.get(label_site(label), ())), bucket)
+        for label, bucket in zip(decided.order, decided.asked_for, strict=True)
         if label_site(label) not in leave_out
     ]
     intents = []
-    for n, offer in enumerate(wanted, start=1):
+    for n, (offer, bucket) in enumerate(wanted, start=1):
         intents.append(
             PilotRecord(
                 pilot_id=pilot_id(instance=world.instance, site=offer.site, cycle=decided.cycle, n=n),
@@ -249,6 +249,7 @@ def intents_of(decided: Plan, world: World, *, now_s: float, leave_out: frozense
                 phase=PilotPhase.INTENDED,
                 intended_s=int(now_s),
                 submit_deadline_s=int(now_s) + world.submit_patience_s,
+                asked_for=bucket,
             )
         )
     return tuple(intents)
@@ -270,6 +271,7 @@ def commit(
         intents=intents,
         cancels=decided.cancels,
         surplus=decided.surplus,
+        barren=decided.barren,
         now_s=world.clock(),
         packed=packed(observation, world.policy, decided),
         bounds=world.journal,

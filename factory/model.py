@@ -33,6 +33,10 @@ class Outcome:
     detail: str = ""
     node: str = ""
     """Where it ran, as far as is known."""
+    asked_for: str = ""
+    """The bucket on whose behalf it was asked for, as far as is known."""
+    barren_s: int = 0
+    """How long before its end it stood empty beside idle jobs of that bucket."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -247,6 +251,20 @@ class BreakerState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Brake:
+    """A site whose pilots join and run none of the jobs that they were asked for: held back for one bucket only."""
+
+    bucket: str
+    site: str
+    mode: BreakerMode
+    failures: int
+    """Such pilots in a row."""
+    retry_at_s: int | None
+    allowed: int
+    """Pilots that may still be asked for there on the bucket's behalf in this cycle."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class SubmitPilots:
     """Ask a site for a number of pilots of one shape."""
 
@@ -276,6 +294,7 @@ class Reason:
         "ramp",  # the limit of one site and cycle
         "shape_pilots",  # the limit of one of the site's shapes
         "site_cap",  # a cap in the file of the site's own admin
+        "matches_nothing",  # pilots asked for on the jobs' behalf joined there and ran nothing while the jobs waited
         "share",  # the jobs' organisation has all the cores that it may have
         "total_pilots",
         "cycle_limit",
@@ -338,6 +357,12 @@ class Plan:
 
     Pilots are numbered in this order, so that the next cycle packs the same jobs into the same pilots.
     """
+    asked_for: tuple[str, ...] = ()
+    """The bucket on whose behalf each of them is asked for; empty in records from before it was kept."""
+    barren: tuple[PilotId, ...] = ()
+    """Pilots in the pool that stand empty beside idle jobs of the bucket that they were asked for."""
+    brakes: tuple[Brake, ...] = ()
+    """Sites that are held back for one bucket, sorted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -434,6 +459,8 @@ class Placed:
     """Why some of them may not be placed at all: their organisation has what it may have; empty when it has not."""
     asked: int
     """Pilots asked for in this cycle, for any bucket, when this one was done with."""
+    brakes: tuple[Brake, ...] = ()
+    """Sites that are held back for it, sorted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 
 from accounting.model import CancelIntent, PilotRecord
 from factory.absorb import Vacancy, by_age, fits, matches, new_vacancy, running_cores, size, slots_by_pilot, supply
+from factory.barren import barren, brakes, by_bucket, shut
 from factory.brakes import exclusions
 from factory.caps import Doors, breakers, room, rules_of
 from factory.model import (
     Absorbed,
+    Brake,
     Decision,
     Granted,
     Observation,
@@ -48,7 +50,8 @@ def decide(observation: Observation, match_table: MatchTable, policy: Policy) ->
     stopped = () if room_now.frozen else _taken_back(observation, policy)
     vacancies = supply(observation, policy, frozenset(cancel.pilot_id for cancel in stopped))
     running = running_cores(observation.slots)
-    poured = _pour(_buckets(observation), vacancies, room_now, match_table, policy, running=running)
+    held = brakes(observation, match_table, policy)
+    poured = _pour(_tallies(observation, held), vacancies, room_now, match_table, policy, running=running)
     gone = frozenset(cancel.pilot_id for cancel in stopped)
     surplus = _surplus(observation, vacancies, gone) if not room_now.frozen else ()
     decided = Plan(
@@ -60,6 +63,9 @@ def decide(observation: Observation, match_table: MatchTable, policy: Policy) ->
         excludes=exclusions(observation, policy),
         frozen=room_now.frozen,
         order=tuple(offer.label for offer in poured.order),
+        asked_for=tuple(poured.asked_for),
+        barren=barren(observation),
+        brakes=held,
     )
     return Decision(plan=decided, placed={key: told.placed() for key, told in poured.tallies.items()}, room=room_now)
 
@@ -69,6 +75,7 @@ class _Tally:
     """What became of one bucket so far."""
 
     bucket: Bucket
+    brakes: tuple[Brake, ...] = ()
     absorbed: dict[str, tuple[int, int]] = field(default_factory=dict)
     rest: int = 0
     granted: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
@@ -89,6 +96,7 @@ class _Tally:
             unplaced=self.unplaced,
             over=self.over,
             asked=self.asked,
+            brakes=self.brakes,
         )
 
 
@@ -98,10 +106,11 @@ class _Poured:
 
     tallies: dict[str, _Tally]
     order: list[Offer] = field(default_factory=list)
+    asked_for: list[str] = field(default_factory=list)
 
 
 def _pour(
-    buckets: list[Bucket],
+    tallies: dict[str, _Tally],
     vacancies: list[Vacancy],
     room_now: Room,
     table: MatchTable,
@@ -114,10 +123,10 @@ def _pour(
 
     The order depends on the demand and the policy alone, so the next cycle pours the same jobs into the same pilots.
     """
-    stock = Stock(vacancies, table, policy.lifetimes, least_s=_least_s(buckets))
+    stock = Stock(vacancies, table, policy.lifetimes, least_s=_least_s(tallies.values()))
     openings = Openings(room_now, table, policy)
     doors = Doors(room_now)
-    poured = _Poured(tallies={bucket.key: _Tally(bucket) for bucket in sorted(buckets, key=size)})
+    poured = _Poured(tallies=tallies)
     turns = Turns((tally.bucket for tally in poured.tallies.values()), policy, running)
     for turn in turns:
         tally = poured.tallies[turn.bucket.key]
@@ -127,7 +136,7 @@ def _pour(
             tally.over, tally.asked = turn.over, openings.asked
             continue
         unplaced = tally.unplaced
-        _serve(tally, turn.jobs, stock, openings, poured.order, closed=doors.closed_to(turn.bucket))
+        _serve(tally, turn.jobs, stock, openings, poured, closed=doors.closed_to(turn.bucket))
         failed = tally.unplaced - unplaced
         turns.served(turn.bucket, turn.jobs - failed)
         if failed:
@@ -138,7 +147,7 @@ def _pour(
 
 
 def _serve(
-    tally: _Tally, jobs: int, stock: Stock, openings: Openings, order: list[Offer], *, closed: frozenset[str]
+    tally: _Tally, jobs: int, stock: Stock, openings: Openings, poured: _Poured, *, closed: frozenset[str]
 ) -> None:
     """Some jobs of a bucket: pilots that are there first, then new ones."""
     bucket = tally.bucket
@@ -149,12 +158,13 @@ def _serve(
         tally.absorbed[vacancy.site] = new
     tally.rest += jobs
     while jobs > 0:
-        asked = openings.ask(bucket, jobs, closed)
+        asked = openings.ask(bucket, jobs, closed | shut(tally.brakes, tally.granted))
         if asked is None:
             tally.unplaced += jobs
             break
         offer, vacancy = asked
-        order.append(offer)
+        poured.order.append(offer)
+        poured.asked_for.append(bucket.key)
         taken = stock.add(vacancy, bucket, jobs)
         jobs -= taken
         count, taken_before = tally.granted.get((offer.site, offer.name), (0, 0))
@@ -162,9 +172,17 @@ def _serve(
     tally.asked = openings.asked
 
 
-def _least_s(buckets: Iterable[Bucket]) -> int:
+def _tallies(observation: Observation, held: tuple[Brake, ...]) -> dict[str, _Tally]:
+    """One for each bucket, the largest jobs first."""
+    brakes_of = by_bucket(held)
+    return {
+        bucket.key: _Tally(bucket, brakes_of.get(bucket.key, ())) for bucket in sorted(_buckets(observation), key=size)
+    }
+
+
+def _least_s(tallies: Iterable[_Tally]) -> int:
     """The shortest time that any job takes."""
-    return min((bucket.runtime_s for bucket in buckets if bucket.runtime_s), default=1)
+    return min((tally.bucket.runtime_s for tally in tallies if tally.bucket.runtime_s), default=1)
 
 
 def _buckets(observation: Observation) -> list[Bucket]:

@@ -75,6 +75,9 @@ def decided(observation: Observation, policy: Policy, match: Matcher) -> Decisio
 
 def differences(before: Plan, after: Plan) -> tuple[str, ...]:
     """What is not the same in two plans; nothing for equal ones."""
+    if before.order and not before.asked_for:
+        # A record from before it was kept for whom each pilot is asked for.
+        after = replace(after, asked_for=())
     if before == after:
         return ()
     lines = []

@@ -15,7 +15,7 @@ from typing import Literal
 from accounting.model import Lease, PilotRecord, SiteStop
 from factory.caps import is_pending
 from factory.journal import Recorded
-from factory.model import BreakerState, Observation, Policy, Reason, SitePolicy
+from factory.model import Brake, BreakerState, Observation, Policy, Reason, SitePolicy
 from factory.outages import outage_reason
 from factory.sites.contract import Cause, SiteSeen, SiteUnseen
 from glidein.model import EndReason, PilotPhase
@@ -93,6 +93,8 @@ class SiteStatus:
     """Why a pilot asked for now would meet an outage."""
     closures_unseen: str = ""
     """Why the site's reservations are not known."""
+    brakes: tuple[Brake, ...] = ()
+    """The kinds of jobs for which it is held back, because pilots asked for them ran nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,6 +254,7 @@ def site_statuses(
                 calls_last_minute=calls.get(name),
                 outage=None if site is None else _outage(site, sight_of.get(name), now_s),
                 closures_unseen=getattr(sight_of.get(name), "closures_unseen", ""),
+                brakes=() if last is None else tuple(brake for brake in last.plan.brakes if brake.site == name),
             )
         )
     return tuple(statuses)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from factory.absorb import need_s, new_life_s
-from factory.caps import binding, denial, limit_words, room_after
+from factory.caps import binding, denial, limit_words, room_after, utc
 from factory.model import Decision, Observation, Placed, Policy, Reason, Room, ShapeRoom, SiteRoom, Verdict
 from factory.plan import decide, jobs_per_pilot
 from glidein.model import Lifetimes, Offer
@@ -151,6 +151,7 @@ def _held_back(
             owner = "site" if limit == "site_cap" else "factory"
             bound.setdefault(text, Reason(code=limit, text=text, wanted=wanted, allowed=granted, owner=owner))
     reasons.extend(bound.values())
+    reasons.extend(_barren(placed, site, numbers))
     if placed.over:
         text = f"capped from {wanted} to {granted} by the shares: {placed.over}"
         reasons.append(Reason(code="share", text=text, wanted=wanted, allowed=granted))
@@ -160,3 +161,22 @@ def _held_back(
         text = f"the jobs get new pilots elsewhere: {where}"
         reasons.append(Reason(code="placed_elsewhere", text=text, wanted=wanted, allowed=granted))
     return reasons
+
+
+def _barren(placed: Placed, site: SiteRoom, numbers: tuple[int, int]) -> list[Reason]:
+    """That pilots of the site were asked for on these jobs' behalf, joined, and ran nothing."""
+    wanted, granted = numbers
+    held = next((brake for brake in placed.brakes if brake.site == site.policy.name), None)
+    if held is None or granted < held.allowed:
+        return []
+    then = {
+        "open": f"next probe at {utc(held.retry_at_s)}",
+        "half_open": "one probe at a time until it runs one of them",
+        "closed": "so only a few more are tried",
+    }[held.mode]
+    pilots = "the last pilot" if held.failures == 1 else f"the last {held.failures} pilots"
+    text = (
+        f"capped from {wanted} to {granted}: {pilots} that site {held.site} got for these jobs joined and ran nothing "
+        f"while the jobs waited; {then}"
+    )
+    return [Reason(code="matches_nothing", text=text, wanted=wanted, allowed=granted)]

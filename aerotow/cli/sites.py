@@ -11,6 +11,7 @@ from aerotow.cli.app import App, pass_app
 from aerotow.cli.freshness import freshness_json, picture_of, sight_remedy, sight_words, warn_when_old
 from aerotow.cli.show import clock_time, json_option, percent, print_json, say, span, table
 from aerotow.cli.status import breaker_words, site_json
+from factory.model import Brake
 from factory.report import SiteStatus, end_reasons, last_refusal, races
 
 _RECENT = 50
@@ -116,6 +117,7 @@ def _notes(site: SiteStatus, recent: list[PilotRecord], now_s: float) -> list[st
     notes += _site_words(site)
     if site.breaker is not None and (site.breaker.mode != "closed" or site.breaker.failures):
         notes.append(f"breaker (owner: factory, from the pilots' ends) {breaker_words(site.breaker, now_s)}")
+    notes += [_brake_words(brake, now_s) for brake in site.brakes]
     if site.census.unknown:
         notes.append(
             f"{site.census.unknown} pilots unknown: seen nowhere that was looked at, counted as open; "
@@ -134,6 +136,21 @@ def _notes(site: SiteStatus, recent: list[PilotRecord], now_s: float) -> list[st
     if refused is not None and refused.ended_s is not None:
         notes.append(f"last refusal {span(max(0.0, now_s - refused.ended_s))} ago: {refused.detail}")
     return notes
+
+
+def _brake_words(brake: Brake, now_s: float) -> str:
+    """For which jobs the site is held back, and until when."""
+    then = "one probe at a time goes"
+    if brake.mode == "closed":
+        then = f"{brake.allowed} more may be tried now"
+    elif brake.mode == "open" and brake.retry_at_s is not None:
+        then = f"next probe at {clock_time(brake.retry_at_s, now_s)}"
+    pilots = "the last pilot" if brake.failures == 1 else f"the last {brake.failures} pilots"
+    return (
+        f"matches nothing (owner: factory, from the pilots' ends): {pilots} that were asked for jobs of kind "
+        f"{brake.bucket} joined and ran nothing while those waited; {then}; compare the site's "
+        f"description with a slot that it gives ('aerotow site check {brake.site}')"
+    )
 
 
 def _site_words(site: SiteStatus) -> list[str]:

@@ -238,6 +238,7 @@ def site_json(site: SiteStatus) -> dict[str, object]:
         "calls_last_minute": site.calls_last_minute,
         "outage": plain(site.outage),
         "closures_unseen": site.closures_unseen,
+        "brakes": plain(site.brakes),
     }
 
 

@@ -320,8 +320,9 @@ def with_intents(world: World, decided: Plan) -> World:
             phase=PilotPhase.INTENDED,
             intended_s=int(world.observation.now_s),
             submit_deadline_s=int(world.observation.now_s) + 60,
+            asked_for=bucket,
         )
-        for n, label in enumerate(decided.order, start=1)
+        for n, (label, bucket) in enumerate(zip(decided.order, decided.asked_for, strict=True), start=1)
     )
     return replace(world, observation=replace(world.observation, pilots=world.observation.pilots + intents))
 

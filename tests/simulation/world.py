@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Literal
 
 from accounting.engine import open_database
 from accounting.ledger import Ledger
@@ -75,6 +76,8 @@ class SimWorld:
     ap_unseen: str = ""
     slots_unseen: str = ""
     joins: bool = True
+    unlike: Literal["", "slot", "negotiator"] = ""
+    """Pilots run no job: their slots are not what was offered, or only the negotiator knows why."""
     idle_since: dict[str, float] = field(default_factory=dict)
     crash_at: str = ""
     crash_after: int = 1
@@ -177,11 +180,12 @@ class SimWorld:
         return DemandSeen(ap=ap, taken_s=now_s, buckets=buckets, running=running)
 
     def match(self, observation: Observation, policy: Policy) -> MatchTable:
-        """Everything matches."""
+        """Everything matches, unless the slots that come are not what was offered."""
         keys = [f"offer:{site.name}" for site in policy.sites]
         if isinstance(observation.slots, SlotsSeen):
             keys += [f"pilot:{slot.pilot_id}" for slot in observation.slots.slots]
-        return table_of({("ap1/one", key): Match(matches=True) for key in keys})
+        drifted = "pilot:" if self.unlike == "slot" else "-"
+        return table_of({("ap1/one", key): Match(matches=not key.startswith(drifted)) for key in keys})
 
     # The world.
 
@@ -213,7 +217,7 @@ class SimWorld:
         load = Counter(job.pilot_id for job in self.jobs if job.started_s is not None and not job.done)
         for pilot_id, site in sorted(alive.items()):
             for job in self.jobs:
-                if load[pilot_id] >= self.cores:
+                if load[pilot_id] >= self.cores or self.unlike:
                     break
                 if job.started_s is None and not job.done:
                     job.started_s, job.pilot_id, job.starts = self.now_s, pilot_id, job.starts + 1

@@ -173,6 +173,23 @@ def test_surplus_is_marked_from_its_first_time_and_cleared(ledger: Ledger) -> No
     assert only(ledger).surplus_since_s is None
 
 
+# Mutations that turn it red: set barren_since_s also when it is set; never clear it; look at ended pilots too.
+def test_barren_is_marked_from_its_first_time_and_stays_at_the_end(ledger: Ledger) -> None:
+    commit(ledger, replace(ONE, asked_for="ap1/a"))
+    commit(ledger, at_s=NOW + 60, barren=(ONE.pilot_id,))
+    commit(ledger, at_s=NOW + 120)
+    assert only(ledger).barren_since_s is None
+    commit(ledger, at_s=NOW + 180, barren=(ONE.pilot_id,))
+    commit(ledger, at_s=NOW + 240, barren=(ONE.pilot_id,))
+    assert (only(ledger).asked_for, only(ledger).barren_since_s) == ("ap1/a", NOW + 180)
+
+    ledger.record_observed((replace(only(ledger), phase=PilotPhase.ENDED, ended_s=NOW + 300),), NOW + 300)
+    commit(ledger, at_s=NOW + 360)
+    ended = ledger.pilot(ONE.pilot_id)
+    assert ended is not None
+    assert ended.barren_since_s == NOW + 180
+
+
 # Mutation that turns it red: drop `or without_effect`/`unsent` in _mark_open.
 def test_cancel_that_was_not_sent_or_had_no_effect_may_be_decided_again(ledger: Ledger) -> None:
     commit(ledger, replace(ONE, sent="submitted", phase=PilotPhase.PENDING))

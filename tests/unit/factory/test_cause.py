@@ -100,6 +100,7 @@ def test_a_site_that_the_job_leaves_out_is_no_cause_while_there_is_another() -> 
         ("site_cap", "cap"),
         ("cycle_limit", "cap"),
         ("breaker", "breaker"),
+        ("matches_nothing", "matches_nothing"),
         ("site_unseen", "site_unseen"),
         ("paused", "paused"),
         ("stopped", "stopped"),
