@@ -58,9 +58,10 @@ def held(observed: Observation) -> tuple[Brake, ...]:
 THREE = (fruitless(200), fruitless(150), fruitless(100))
 
 
-# Mutations: plan._serve without "| shut(...)"; barren._allowed gives 1 where the mode is open.
+# Mutations: plan._serve without "| shut(...)"; barren._allowed gives 1 where the mode is open; barren.brakes counts
+# all outcomes for the first bucket.
 def test_after_three_in_a_row_the_site_is_held_back_for_these_jobs_only() -> None:
-    seen = world(*THREE, keys=("ap1/a", "ap1/b"))
+    seen = world(*THREE, keys=("ap1/b", "ap1/a"))
     decided = plan(seen, table(seen), ONE)
     assert (Brake(bucket="ap1/a", site="alpha", mode="open", failures=3, retry_at_s=NOW_S + 200, allowed=0),) == (
         decided.brakes
@@ -87,14 +88,13 @@ def test_the_verdict_says_so_with_numbers_and_owner(told: tuple[Outcome, ...], w
     assert words in reason.text
 
 
-# Mutations, one each: barren._judge_ended without "outcome.jobs == 0", without the patience, without "joined";
-# barren.brakes takes outcomes of all buckets together (key without the bucket).
+# Mutations, one each: barren._judge_ended without "outcome.jobs == 0", without the patience, without "joined".
 @pytest.mark.parametrize(
     "no_failure",
     [{"jobs": None}, {"barren_s": PATIENCE_S - 1}, {"joined": False}, {"asked_for": "ap1/other"}, {"asked_for": ""}],
 )
 def test_what_is_no_failure(no_failure: dict[str, object]) -> None:
-    assert () == held(world(*(replace(one, **no_failure) for one in THREE), keys=("ap1/a", "ap1/other2")))  # type: ignore[arg-type]
+    assert () == held(world(*(replace(one, **no_failure) for one in THREE), keys=("ap1/a", "ap1/b")))  # type: ignore[arg-type]
 
 
 # Mutation: barren._judge_ended never says success.
