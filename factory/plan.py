@@ -37,6 +37,9 @@ from factory.sites.contract import SiteSeen
 from glidein.model import Offer, PilotPhase
 from overlay.model import Bucket, DemandSeen, DemandUnseen, MatchTable
 
+_UNUSABLE = frozenset({"stopped", "paused", "site_unseen"})
+"""Blocks that keep all pilots from a site, whatever pilots there are."""
+
 
 def plan(observation: Observation, match_table: MatchTable, policy: Policy) -> Plan:
     """What to submit and what to cancel."""
@@ -127,7 +130,9 @@ def _pour(
     openings = Openings(room_now, table, policy)
     doors = Doors(room_now)
     poured = _Poured(tallies=tallies)
-    turns = Turns((tally.bucket for tally in poured.tallies.values()), policy, running)
+    turns = Turns(
+        (tally.bucket for tally in poured.tallies.values()), policy, running, quantum=_largest(room_now, table)
+    )
     for turn in turns:
         tally = poured.tallies[turn.bucket.key]
         if turn.over:
@@ -178,6 +183,28 @@ def _tallies(observation: Observation, held: tuple[Brake, ...]) -> dict[str, _Ta
     return {
         bucket.key: _Tally(bucket, brakes_of.get(bucket.key, ())) for bucket in sorted(_buckets(observation), key=size)
     }
+
+
+def _largest(room_now: Room, table: MatchTable) -> int:
+    """
+    Cores of the largest pilot that some job could get.
+
+    A site that is not to be used, or that nothing matches, must not change the turns of all others; nor may what pilots
+    there are, so caps and breakers do not count.
+    """
+    matched = 0
+    for row in set(table.rows.values()):
+        matched |= row
+    return max(
+        (
+            shape.policy.offer.shape.cores
+            for site in room_now.sites
+            if site.block is None or site.block.code not in _UNUSABLE
+            for shape in site.shapes
+            if (column := table.columns.get(shape.policy.offer.key)) is not None and matched >> column & 1
+        ),
+        default=1,
+    )
 
 
 def _least_s(tallies: Iterable[_Tally]) -> int:

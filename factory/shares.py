@@ -53,13 +53,17 @@ class Turn:
 class Turns:
     """The order in which jobs are given to pilots."""
 
-    def __init__(self, buckets: Iterable[Bucket], policy: Policy, running: Mapping[str, int]) -> None:
-        """``buckets`` come in the order in which a project's own shall come; ``running`` are cores by project."""
+    def __init__(self, buckets: Iterable[Bucket], policy: Policy, running: Mapping[str, int], *, quantum: int) -> None:
+        """
+        ``buckets`` come in the order in which a project's own shall come; ``running`` are cores by project.
+
+        A turn is worth ``quantum`` cores: the largest pilot's, or turns of several projects would never fill it.
+        """
         self._policy = policy
         self._vo_of = {project: vos[0] for project, vos in policy.project_vos if vos}
         self._shares = {share.vo: share for share in policy.shares}
         self._vos: dict[str, _Vo] = {}
-        self._quantum = max((entry.offer.shape.cores for site in policy.sites for entry in site.entries), default=1)
+        self._quantum = quantum
         for bucket in buckets:
             self._project(bucket.group).queue.append((bucket, bucket.jobs))
         for vo in self._vos.values():

@@ -14,7 +14,7 @@ PROBES = 4
 """Within an hour, after the back-offs of 300, 600, 1200 and 2400 s."""
 
 
-# Mutation: plan.decide with no brakes ("held = ()"), or cycle.intents_of without asked_for: 11 pilots in the hour and no end.
+# Mutations: plan.decide with no brakes ("held = ()"); cycle.intents_of without asked_for: 11 pilots and no end.
 @pytest.mark.parametrize("unlike", ["slot", "negotiator"])
 def test_pilots_that_run_nothing_are_not_asked_for_again_and_again(
     tmp_path: Path, unlike: Literal["slot", "negotiator"]

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from worlds import BREAKER, bucket, demand, observation, policy, record, site_policy, slot, slots, table
+import pytest
+from worlds import BREAKER, SHAPE, bucket, demand, observation, policy, record, seen, site_policy, slot, slots, table
 
+from accounting.model import SiteStop
 from config.model import Config
 from factory.model import Observation, Policy, VoShare
-from factory.plan import decide
+from factory.plan import decide, plan
 from factory.policy import group_shares
 from factory.verdict import verdicts
 from glidein.model import PilotPhase
-from overlay.model import Bucket
+from overlay.model import Bucket, Match
 
 VOS = (("bio1", ("bio",)), ("dx1", ("astro",)), ("dx2", ("astro",)))
 FULL = replace(
@@ -59,6 +61,20 @@ def test_projects_share_what_their_organisation_gets() -> None:
     assert Counter(bio1=24, dx1=18, dx2=6) == Counter(dict(told)) or abs(told["dx1"] - 18) <= 2
     assert 24 == told["bio1"]
     assert 24 == told["dx1"] + told["dx2"]
+
+
+# Mutations: plan._largest without "matched"; without the blocks.
+@pytest.mark.parametrize("why", ["no match", "stopped"])
+def test_a_large_site_that_nobody_can_use_changes_no_turn(why: str) -> None:
+    observed = idle(jobs("dx1", n=6), jobs("bio1", n=6))
+    large = site_policy("aaron", shape=replace(SHAPE, cores=64))
+    sights = (seen("aaron"), *observed.sites)
+    stops = (SiteStop(site="aaron", since_s=1, by="ada", reason="power work"),) if why == "stopped" else ()
+    more = replace(observed, sites=sights, stops=stops)
+    without = plan(observed, table(observed), rules())
+    keep = Match(matches=why != "no match")
+    with_it = plan(more, table(more, aaron=keep), replace(rules(), sites=(large, *rules().sites)))
+    assert (without.order, without.asked_for) == (with_it.order, with_it.asked_for)
 
 
 # Mutation: shares._Vo.rank without the guarantee.
