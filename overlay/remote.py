@@ -40,6 +40,7 @@ class Remote:
     """0700, ours alone."""
     ca_file: Path | None = None
     addresses: dict[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = _WORKER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,8 +152,8 @@ def look(remote: Remote, query: Query, *, timeout_s: float, now_s: float) -> Loo
         schedd=found[0] if found else None,
         jobs=jobs,
         past=past,
-        past_problem=str(problems[0]["problem"]) if problems else "",
-        clock_s=float(clock_s) if isinstance(clock_s, int | float) else None,
+        past_problem=str(problems[0].get("problem", "no reason is given")) if problems else "",
+        clock_s=float(clock_s) if isinstance(clock_s, int) and 0 < clock_s < 2**53 else None,
     )
 
 
@@ -235,8 +236,10 @@ def remove(remote: Remote, *, constraint: str, why: str, timeout_s: float, now_s
     steps = _ask(remote, request, steps=1, timeout_s=timeout_s, now_s=now_s)
     if isinstance(steps, NoAnswer):
         return steps
-    denied = sum(int(steps[0][0].get(name, 0)) for name in ("TotalError", "TotalPermissionDenied")) if steps[0] else 0
-    return NoAnswer(reason=f"the schedd refused to remove {denied} job(s)") if denied else None
+    counts = [steps[0][0].get(name, 0) for name in ("TotalError", "TotalPermissionDenied")] if steps[0] else []
+    if not all(isinstance(count, int) for count in counts):
+        return NoAnswer(reason="the schedd does not say how many jobs it removed")
+    return NoAnswer(reason=f"the schedd refused to remove {sum(counts)} job(s)") if sum(counts) else None
 
 
 def machines(remote: Remote, *, projection: Sequence[str], timeout_s: float, now_s: float) -> tuple[Ad, ...] | NoAnswer:
@@ -257,7 +260,18 @@ def _ask(
         return read
     if address is not None:
         remote.addresses[remote.schedd] = address
-    return tuple(tuple(json.loads(row) for row in step) for step in read)
+    try:
+        rows = tuple(tuple(json.loads(row) for row in step) for step in read)
+    except (ValueError, RecursionError):
+        return NoAnswer(reason="the answer is no JSON")
+    # Ads go to others as plain mappings, and whoever reads them relies on that.
+    if not all(isinstance(row, dict) and all(map(_plain, row.values())) for step in rows for row in step):
+        return NoAnswer(reason="the answer is not a line of plain values for each ad")
+    return rows
+
+
+def _plain(value: object) -> bool:
+    return isinstance(value, bool | int | float | str)
 
 
 def _run(remote: Remote, request: Mapping[str, Any], *, timeout_s: float, now_s: float) -> bytes | NoAnswer:
@@ -279,7 +293,7 @@ def _run(remote: Remote, request: Mapping[str, Any], *, timeout_s: float, now_s:
         tokens_dir=tokens_dir,
         timeout_s=timeout_s,
         output_max_bytes=64 << 20,
-        command=_WORKER,
+        command=remote.command,
     )
     environment = dict(worker_environment(client, timeout_s / 3))
     if not token.idtoken:

@@ -19,6 +19,7 @@ from overlay.classads import ClassAd, ExprTree, Value, htcondor2
 
 Request = dict[str, Any]
 Write = Callable[[list[Any]], None]
+EMPTY_HISTORY = "it is empty: no job ever left that queue, or the schedd cannot read it"
 
 
 class _NotInCollector(Exception):
@@ -96,6 +97,9 @@ def _look(schedd: Any, request: Request, found: list[dict[str, Any]], write: Wri
         constraint = f"{request['constraint']} && stringListMember({attribute}, {json.dumps(','.join(gone))})"
         try:
             past = [_plain(ad, projection) for ad in schedd.history(constraint, projection, len(gone))]
+            # A schedd that cannot read its history answers as if it had none: no error, no record.
+            if not past and not schedd.history("true", ["ClusterId"], 1):
+                problems = [{"problem": EMPTY_HISTORY}]
         except htcondor2.HTCondorException as error:
             problems = [{"problem": str(error)}]
     _tell(write, 2, past)

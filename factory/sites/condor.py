@@ -35,6 +35,7 @@ from overlay import remote as schedds
 from overlay.client import NoAnswer
 from overlay.remote import Ad, Job, Looked, Query, Remote
 
+MACHINE_SIZES = ("TotalSlotCpus", "TotalSlotMemory")
 SUBMIT_MIN_S = 3.0
 """With less than this until the deadline no submission is begun."""
 
@@ -105,6 +106,9 @@ class CondorSite:
         )
         if isinstance(looked, NoAnswer):
             return SiteUnseen(site=self.name, taken_s=now_s, reason=looked.reason)
+        odd = self._oddity(looked.jobs)
+        if odd:
+            return SiteUnseen(site=self.name, taken_s=now_s, cause="garbled", reason=f"the schedd answers with {odd}")
         if looked.schedd is not None:
             self._rules = read_rules(looked.schedd, schedd=self._remote.schedd)
         if self._rules is None:
@@ -241,13 +245,14 @@ class CondorSite:
             return too_much
         found = schedds.machines(
             self._remote,
-            projection=("TotalSlotCpus", "TotalSlotMemory"),
+            projection=MACHINE_SIZES,
             timeout_s=self._settings.command_timeout_s,
             now_s=self._clock(),
         )
         if isinstance(found, NoAnswer):
             return found.reason
-        return tuple((int(ad.get("TotalSlotCpus", 0)), int(ad.get("TotalSlotMemory", 0))) for ad in found)
+        sizes = ((condortexts.count_of(ad, name) or 0 for name in MACHINE_SIZES) for ad in found)
+        return tuple((cores, memory_mib) for cores, memory_mib in sizes)
 
     def leave(self) -> str:
         """Take everything of this instance out of the queue, the bundle too: for a check that is over."""
@@ -272,15 +277,20 @@ class CondorSite:
         mine = [ad for ad in looked.jobs if self._is_ours(str(ad.get(PILOT, "")))]
         ended = [ad for ad in mine if ad.get("JobStatus") == 4]
         wanted = {pilot.pilot_id: pilot.batch_id for pilot in known}
-        past = [*ended, *looked.past]
-        reports, unreadable = read_reports([*mine, *looked.past], wanted=set(wanted))
+        no_past = looked.past_problem or self._oddity(looked.past)
+        past = () if no_past else looked.past
+        reports, unreadable = read_reports([*mine, *past], wanted=set(wanted))
+        live = [condortexts.live_record(ad) for ad in mine if ad.get("JobStatus") != 4]
+        if no_past:
+            # The queue itself says of these that they ended, whatever becomes of the history.
+            live += _finals(ended, wanted)
         return SiteSeen(
             site=self.name,
             taken_s=now_s,
-            live=tuple(sorted(condortexts.live_record(ad) for ad in mine if ad.get("JobStatus") != 4)),
-            final=FinalUnseen(reason=f"history: {looked.past_problem}")
-            if looked.past_problem
-            else FinalSeen(records=_finals(past, wanted)),
+            live=tuple(sorted(live)),
+            final=FinalUnseen(reason=f"history: {no_past}")
+            if no_past
+            else FinalSeen(records=_finals([*ended, *past], wanted)),
             reports=reports,
             unreadable_reports=unreadable,
             spools=tuple(sorted(str(ad[PILOT]) for ad in mine if ad.get(FORGOTTEN) is not True)),
@@ -326,7 +336,12 @@ class CondorSite:
             timeout_s=self._settings.command_timeout_s,
             now_s=self._clock(),
         )
-        return looked if isinstance(looked, NoAnswer) else bundle_dir(looked.jobs, sha256=self._settings.bundle_sha256)
+        if isinstance(looked, NoAnswer):
+            return looked
+        odd = self._oddity(looked.jobs)
+        if odd:
+            return NoAnswer(reason=f"the schedd answers with {odd}")
+        return bundle_dir(looked.jobs, sha256=self._settings.bundle_sha256)
 
     def _admit(self, *commands: str) -> str:
         """Count one call, by what it does in the words of HTCondor's commands; or why it must not be made."""
@@ -350,6 +365,11 @@ class CondorSite:
         token = schedds.read_token(self._remote.token_file, now_s=0)
         user = token.subject if not isinstance(token, NoAnswer) and token.idtoken and "@" in token.subject else ""
         return condortexts.ours(self._settings.instance, self.name, user=user)
+
+    def _oddity(self, ads: tuple[Ad, ...]) -> str:
+        """Why these cannot be the jobs that were asked for, or empty."""
+        told = (condortexts.oddity(ad, instance=self._settings.instance, site=self.name) for ad in ads)
+        return next(filter(None, told), "")
 
     def _is_ours(self, name: str) -> bool:
         return texts.ours(name, instance=self._settings.instance, site=self.name)

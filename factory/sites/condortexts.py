@@ -27,6 +27,10 @@ HELD_FOR_S = 120
 """A held pilot is shown this long, then it is removed and counts as failed."""
 LATE_S = 300
 """A pilot whose files did not arrive is removed this long after the submission's deadline."""
+TEXT_MAX = 2000
+"""Characters of a string in an ad that are read; a site's own words have no bound."""
+COUNT_MAX = 2**53
+"""No time, size or number of a job is larger, and a database takes it."""
 OVERRUN_S = 600
 """HTCondor has no time limit; the pilot ends itself, and is removed if it has not by then."""
 KEPT_S = 86_400
@@ -37,7 +41,7 @@ PROJECTION = (
     *("HoldReason", "HoldReasonCode", "LastHoldReason", "LastHoldReasonCode", "RemoveReason", "LastRejMatchReason"),
     *("ExitCode", "ExitBySignal", "ExitSignal", "QDate", "JobStartDate", "JobCurrentStartDate", "CompletionDate"),
     *("EnteredCurrentStatus", "CpusProvisioned", "RequestCpus", "AcctGroup", "BatchQueue", "NumShadowStarts"),
-    *("RemoteHost", "LastRemoteHost", "StageInFinish"),
+    *("RemoteHost", "LastRemoteHost", "StageInFinish", INSTANCE, SITE),
 )
 
 START = "start.sh"
@@ -204,19 +208,39 @@ def _problem_outcome(pilot_id: PilotId, text: str) -> SubmitOutcome:
     return Uncertain(pilot_id=pilot_id, reason=essence(text))
 
 
+def oddity(ad: Mapping[str, object], *, instance: str, site: str) -> str:
+    """
+    Why an ad cannot be an answer to what was asked for, or empty.
+
+    Every job has its number and status, and no other instance or site fulfils the constraint: whoever answers with such
+    a thing has not understood or not heeded the question, so that nothing else it says counts.
+    """
+    if (ad.get(INSTANCE), ad.get(SITE)) != (instance, site):
+        return f"a job that was not asked for, of instance {_shown(ad, INSTANCE)} and site {_shown(ad, SITE)}"
+    for name, least in (("ClusterId", 1), ("JobStatus", 0)):
+        number = count_of(ad, name)
+        if number is None or number < least or number != ad[name]:
+            return f"a job whose {name} is {_shown(ad, name)}"
+    return ""
+
+
+def _shown(ad: Mapping[str, object], name: str) -> str:
+    return essence(repr(ad[name])[:100]) if name in ad else "missing"
+
+
 def live_record(ad: Mapping[str, object]) -> BatchRecord:
     """The record of a job that is in the queue and has not ended."""
-    status = _count(ad, "JobStatus")
+    status = count_of(ad, "JobStatus")
     started = status in (2, 6, 7)
     return BatchRecord(
         name=_text(ad, PILOT),
-        job_id=str(_count(ad, "ClusterId") or 0),
+        job_id=str(count_of(ad, "ClusterId") or 0),
         state=condor_live_state(status),
         raw_state=f"JobStatus {status}",
         reason=_waiting_reason(ad, status),
-        submit_s=_count(ad, "QDate"),
-        start_s=(_count(ad, "JobCurrentStartDate") or None) if started else None,
-        alloc_cpus=_count(ad, "CpusProvisioned" if started and "CpusProvisioned" in ad else "RequestCpus"),
+        submit_s=count_of(ad, "QDate"),
+        start_s=(count_of(ad, "JobCurrentStartDate") or None) if started else None,
+        alloc_cpus=count_of(ad, "CpusProvisioned" if started and "CpusProvisioned" in ad else "RequestCpus"),
         partition=_text(ad, "BatchQueue"),
         account=_text(ad, "AcctGroup"),
         node=_text(ad, "RemoteHost").rpartition("@")[2],
@@ -225,7 +249,7 @@ def live_record(ad: Mapping[str, object]) -> BatchRecord:
 
 def _waiting_reason(ad: Mapping[str, object], status: int | None) -> str:
     if status == 5:
-        code = _count(ad, "HoldReasonCode")
+        code = count_of(ad, "HoldReasonCode")
         if code == SPOOLING:
             return "its files are arriving"
         meaning = CONDOR_HOLDS.get(code or 0, (BatchState.FAILED, f"held, code {code}"))[1]
@@ -237,25 +261,25 @@ def _waiting_reason(ad: Mapping[str, object], status: int | None) -> str:
 
 def final_record(ad: Mapping[str, object]) -> BatchRecord:
     """The record of a job that has ended: completed and still in the queue, or in the history."""
-    status = _count(ad, "JobStatus")
-    start_s = _count(ad, "JobCurrentStartDate") or _count(ad, "JobStartDate") or None
-    end_s = _count(ad, "CompletionDate") or _count(ad, "EnteredCurrentStatus")
+    status = count_of(ad, "JobStatus")
+    start_s = count_of(ad, "JobCurrentStartDate") or count_of(ad, "JobStartDate") or None
+    end_s = count_of(ad, "CompletionDate") or count_of(ad, "EnteredCurrentStatus")
     state, reason = _ending(ad, status)
     by_signal = ad.get("ExitBySignal") is True
     exited = status == 4
     return BatchRecord(
         name=_text(ad, PILOT),
-        job_id=str(_count(ad, "ClusterId") or 0),
+        job_id=str(count_of(ad, "ClusterId") or 0),
         state=state,
         raw_state=f"JobStatus {status}",
         reason=reason,
-        exit_code=(0 if by_signal else _count(ad, "ExitCode")) if exited else None,
-        exit_signal=((_count(ad, "ExitSignal") or 0) if by_signal else 0) if exited else None,
-        submit_s=_count(ad, "QDate"),
+        exit_code=(0 if by_signal else count_of(ad, "ExitCode")) if exited else None,
+        exit_signal=((count_of(ad, "ExitSignal") or 0) if by_signal else 0) if exited else None,
+        submit_s=count_of(ad, "QDate"),
         start_s=start_s,
         end_s=end_s,
         elapsed_s=end_s - start_s if start_s is not None and end_s is not None else None,
-        alloc_cpus=_count(ad, "CpusProvisioned" if "CpusProvisioned" in ad else "RequestCpus"),
+        alloc_cpus=count_of(ad, "CpusProvisioned" if "CpusProvisioned" in ad else "RequestCpus"),
         partition=_text(ad, "BatchQueue"),
         account=_text(ad, "AcctGroup"),
         node=_text(ad, "LastRemoteHost").rpartition("@")[2],
@@ -265,20 +289,20 @@ def final_record(ad: Mapping[str, object]) -> BatchRecord:
 def _ending(ad: Mapping[str, object], status: int | None) -> tuple[BatchState, str]:
     """How a job ended and why. A job in the history is completed (4) or removed (3); all else is unknown."""
     if status == 4:
-        failed = ad.get("ExitBySignal") is True or _count(ad, "ExitCode") != 0
+        failed = ad.get("ExitBySignal") is True or count_of(ad, "ExitCode") != 0
         return BatchState.FAILED if failed else BatchState.COMPLETED, ""
     if status != 3:
         return BatchState.UNKNOWN, ""
     reason = _text(ad, "RemoveReason")
     if "PeriodicRemove" not in reason:
         return BatchState.CANCELLED, essence(reason or "removed")
-    match _count(ad, "LastJobStatus"):
+    match count_of(ad, "LastJobStatus"):
         case 5:
-            code = _count(ad, "LastHoldReasonCode") or _count(ad, "HoldReasonCode") or 0
+            code = count_of(ad, "LastHoldReasonCode") or count_of(ad, "HoldReasonCode") or 0
             state, meaning = CONDOR_HOLDS.get(code, (BatchState.FAILED, f"held, code {code}"))
             words = _text(ad, "LastHoldReason") or _text(ad, "HoldReason")
             return state, essence(f"held: {meaning}: {words}")
-        case 1 if (_count(ad, "NumShadowStarts") or 0) >= 1:
+        case 1 if (count_of(ad, "NumShadowStarts") or 0) >= 1:
             return BatchState.PREEMPTED, "the site took its slot; a pilot runs only once"
         case 2:
             return BatchState.TIMEOUT, "it ran past its walltime"
@@ -287,10 +311,14 @@ def _ending(ad: Mapping[str, object], status: int | None) -> tuple[BatchState, s
 
 
 def _text(ad: Mapping[str, object], name: str) -> str:
+    """A string of the site's own making, as long as a line may be."""
     value = ad.get(name)
-    return value if isinstance(value, str) else ""
+    return value[:TEXT_MAX] if isinstance(value, str) else ""
 
 
-def _count(ad: Mapping[str, object], name: str) -> int | None:
+def count_of(ad: Mapping[str, object], name: str) -> int | None:
+    """A number that can be a count or a time; infinite, negative and absurd ones are none."""
     value = ad.get(name)
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < COUNT_MAX:
+        return None
+    return int(value)

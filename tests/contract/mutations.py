@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import condor_mutations
+
 FAKE = "factory/sites/fake.py"
 SLURM = "factory/sites/slurm.py"
 REST = "factory/sites/slurmrestd.py"
@@ -24,6 +26,7 @@ VERSIONS = "factory/sites/restversions.py"
 CONTRACT = "test_site_contract"
 FAULTS = "test_site_faults"
 REST_FAULTS = "test_rest_faults"
+CONDOR_FAULTS = "test_condor_faults"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,7 @@ class Mutation:
     module: str
     test: str
     adapter: str
+    """What stands in brackets after the test's name; empty: nothing does."""
     changes: tuple[tuple[str, str, str], ...]
     """File, the text that stands there exactly once, and what takes its place."""
 
@@ -372,4 +376,10 @@ REAL = (
     ),
 )
 
-MUTATIONS = (*IN_MEMORY, *REAL)
+AT_CONDOR = (
+    *(of(name, CONTRACT, test, "condor-delta", *changes) for name, test, changes in condor_mutations.CONTRACT_CHANGES),
+    *(of(name, CONDOR_FAULTS, test, case, *changes) for name, test, case, changes in condor_mutations.FAULT_CHANGES),
+)
+"""Of the code for HTCondor sites; they need the test-bed's `delta`."""
+
+MUTATIONS = (*IN_MEMORY, *REAL, *AT_CONDOR)

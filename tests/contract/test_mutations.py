@@ -11,10 +11,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from mutations import CONTRACT, IN_MEMORY, MUTATIONS, REAL, Mutation
+from mutations import AT_CONDOR, CONTRACT, IN_MEMORY, MUTATIONS, REAL, Mutation
 
 ROOT = Path(__file__).parents[2]
-MODULES = (CONTRACT, "test_site_faults", "test_rest_faults")
+MODULES = (CONTRACT, "test_site_faults", "test_rest_faults", "test_condor_faults")
 
 
 def names_in(module: str) -> set[str]:
@@ -29,8 +29,8 @@ def test_every_test_has_a_mutation(module: str) -> None:
     assert names_in(module) == {one.test for one in MUTATIONS if one.module == module}
 
 
-def test_every_test_of_the_contract_has_one_for_real_schedulers_and_one_in_memory() -> None:
-    for some in (IN_MEMORY, REAL):
+def test_every_test_of_the_contract_has_one_for_slurm_one_for_htcondor_and_one_in_memory() -> None:
+    for some in (IN_MEMORY, REAL, AT_CONDOR):
         assert names_in(CONTRACT) == {one.test for one in some if one.module == CONTRACT}
 
 
@@ -55,7 +55,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(tree: Path, one: Mutation) -> subprocess.CompletedProcess[str]:
     """The one test, in the spoilt tree."""
-    node = f"tests/contract/{one.module}.py::{one.test}[{one.adapter}]"
+    node = f"tests/contract/{one.module}.py::{one.test}" + (f"[{one.adapter}]" if one.adapter else "")
     argv = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", node]
     environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "AEROTOW_TESTBED_AS_IS": "1"}
     return subprocess.run(argv, cwd=tree, env=environment, capture_output=True, text=True, timeout=400)
@@ -76,7 +76,8 @@ def spoilt(tree: Path, one: Mutation) -> subprocess.CompletedProcess[str]:
 
 
 def ident(one: Mutation) -> str:
-    return f"{one.adapter}: {one.test.removeprefix('test_').replace('_', ' ')}: {one.name}"
+    where = "condor-delta" if one in AT_CONDOR else one.adapter
+    return f"{where}: {one.test.removeprefix('test_').replace('_', ' ')}: {one.name}"
 
 
 @pytest.mark.long
@@ -87,12 +88,13 @@ def test_a_mutation_in_memory_turns_its_test_red(tree: Path, one: Mutation) -> N
 
 @pytest.mark.long
 @pytest.mark.system
-@pytest.mark.parametrize("one", REAL, ids=ident)
+@pytest.mark.parametrize("one", [*REAL, *AT_CONDOR], ids=ident)
 def test_a_mutation_of_the_real_code_turns_its_test_red(tree: Path, one: Mutation) -> None:
-    from testbed import bed
+    from testbed import bed, model
 
     if not os.environ.get("AEROTOW_TESTBED_AS_IS"):
-        bed.up(lambda text: print(f"  {text}", file=sys.stderr))
+        htc = [model.htc_site_named("delta")] if one in AT_CONDOR else []
+        bed.up(lambda text: print(f"  {text}", file=sys.stderr), htc=htc)
     _is_red(spoilt(tree, one))
 
 

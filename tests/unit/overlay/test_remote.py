@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from overlay import remote_worker
+from overlay.classads import ClassAd
 from overlay.client import NoAnswer
 from overlay.remote import TokenFacts, read_token, read_told
+from overlay.remote_worker import EMPTY_HISTORY
 
 
 def token(path: Path, *, mode: int = 0o600, alg: str = "HS256", **claims: object) -> Path:
@@ -60,3 +63,33 @@ def test_what_came_before_the_cut_counts() -> None:
 @given(st.binary(max_size=300))
 def test_any_bytes_are_an_answer(output: bytes) -> None:
     assert read_told(output, problem="cut").words == {} or b"[" in output
+
+
+class Queue:
+    """A schedd with an empty queue, and a history that holds so many records of others."""
+
+    def __init__(self, past: int) -> None:
+        self.past = past
+
+    def query(self, **_: object) -> list[object]:
+        return []
+
+    def history(self, constraint: str, projection: list[str], match: int) -> list[ClassAd]:
+        return [ClassAd({"ClusterId": 1})] * min(self.past, match) if constraint == "true" else []
+
+
+@pytest.mark.parametrize(("past", "names", "problems"), [(3, 2, []), (0, 2, [EMPTY_HISTORY]), (0, 0, [])])
+def test_a_history_without_any_record_is_no_witness(past: int, names: int, problems: list[str]) -> None:
+    # Mutation: the second question to the history left out in remote_worker._look.
+    request = {
+        "constraint": "Mine",
+        "projection": ["ClusterId"],
+        "attribute": "P",
+        "names": [f"p{n}" for n in range(names)],
+        "limit": 9,
+    }
+    lines: list[list[object]] = []
+    remote_worker._look(Queue(past), request, [], lines.append)
+    told = [json.loads(str(line[2]))["problem"] for line in lines if line[:2] == ["ad", 3]]
+    assert problems == told
+    assert ["done", 5] == lines[-1]
