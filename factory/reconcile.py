@@ -10,7 +10,7 @@ from accounting.model import PilotRecord
 from config.names import split_pilot_id
 from factory.absorb import slots_by_pilot
 from factory.model import Drift, Policy, Reconciled, SitePolicy
-from factory.sites.contract import FinalSeen, SiteSeen, SiteSight
+from factory.sites.contract import FinalSeen, FinalUnseen, SiteSeen, SiteSight
 from glidein.model import BatchRecord, BatchState, EndReason, EndReport, Offer, PilotPhase, Shape
 from glidein.phase import Evidence, pilot_phase
 from glidein.start import slot_memory_mib
@@ -265,7 +265,7 @@ def _drift(pilot: PilotRecord, slot: Slot | None) -> tuple[Drift, ...]:
 def _alarms(
     pilots: Iterable[PilotRecord], sights: Iterable[SiteSight], views: Mapping[str, _SiteView]
 ) -> tuple[str, ...]:
-    """Twins, pilots lost from sight, and end reports that cannot be read."""
+    """Twins, pilots lost from sight, accounting that is not seen, and end reports that cannot be read."""
     alarms = []
     for pilot in pilots:
         lives = views[pilot.offer.site].live.get(pilot.pilot_id, ()) if pilot.offer.site in views else ()
@@ -278,6 +278,10 @@ def _alarms(
                 "the site neither shows it alive nor says that it ended"
             )
     for sight in sights:
+        if isinstance(sight, SiteSeen) and isinstance(sight.final, FinalUnseen):
+            alarms.append(
+                f"site {sight.site}: pilots that ended stay open, its accounting cannot be asked: {sight.final.reason}"
+            )
         if isinstance(sight, SiteSeen):
             alarms.extend(
                 f"site {sight.site}: the end report of pilot {pilot_id} cannot be read"

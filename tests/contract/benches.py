@@ -291,6 +291,16 @@ def rest_bench(name: str, directory: Path) -> Iterator[RestBench]:
         yield RestBench(site=site, shell=cli.shell, settings=cli.settings, offer=cli.offer, rest=rest)
 
 
+FIRST_RECORD = r"""set -e
+seen() { condor_history -limit 1 -af ClusterId | grep -q .; }
+if seen; then exit 0; fi
+id=$(printf 'executable = /bin/true\nhold = true\nqueue\n' | condor_submit -terse - | cut -d. -f1)
+condor_rm "$id"
+for wait in 1 2 3 4 5 6 7 8 9 10; do if seen; then exit 0; fi; sleep 1; done
+exit 1
+"""
+
+
 @dataclass
 class CondorBench:
     """A real HTCondor of the test-bed, through its schedd and nothing else."""
@@ -348,6 +358,8 @@ def condor_bench(name: str, directory: Path) -> Iterator[CondorBench]:
     work_dir = directory / "condor"
     work_dir.mkdir(mode=0o700)
     login = htcsite.login_host(name)
+    # A schedd that is new has no history, and that is no witness of anything (overlay/remote_worker.py).
+    containers.execute(login, ["sh", "-c", FIRST_RECORD], user=model.PILOT_USER)
     remote = Remote(collector=htcsite.collector(name), schedd=login.fqdn, token_file=token, work_dir=work_dir)
     shape = Shape(cores=1, memory_mib=100, disk_mib=100, walltime_s=600)
     offer = Offer(site=name, shape=shape, account=row.account, partition=row.queue)

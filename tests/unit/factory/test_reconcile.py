@@ -215,3 +215,10 @@ def test_open_pilots_are_those_that_the_plan_counts() -> None:
     assert [name("alpha", 1), name("alpha", 2)] == [pilot.pilot_id for pilot in found.pilots]
     assert [name("alpha", 2), name("alpha", 3)] == [pilot.pilot_id for pilot in found.open_pilots]
     assert EndReason.CANCELLED_PENDING is found.pilots[0].end_reason
+
+
+def test_accounting_that_is_not_seen_is_an_alarm() -> None:
+    # Mutation: take FinalUnseen out of _alarms: pilots stay open, and nobody is told why.
+    (alarm,) = looked(seen("alpha", final=None)).alarms
+    assert "site alpha: pilots that ended stay open" in alarm
+    assert () == looked(seen("alpha")).alarms
