@@ -55,7 +55,7 @@ def test_no_cap_is_ever_exceeded(world: World) -> None:
         assert sum(map(is_pending, here)) <= site.max_pending
 
 
-# Mutation: plan.decide iterates over _buckets(observation) without sorted(..., key=size).
+# Mutation: plan._tallies goes over _buckets(observation) without sorted(..., key=size).
 @given(worlds() | crowded_worlds, st.randoms(use_true_random=False))
 def test_input_order_does_not_matter(world: World, random: Random) -> None:
     assert _plan(world) == _plan(shuffled(world, random))
@@ -81,7 +81,7 @@ def test_a_crowded_world_in_which_nothing_happens_asks_for_nothing_more(world: W
     _asks_for_nothing_more(world)
 
 
-# Mutation: plan._place asks for one pilot at least (rest = max(rest, 1) instead of its first return).
+# Mutation: plan._serve asks for one pilot at least (jobs = max(jobs, 1) before it asks).
 @given(worlds() | crowded_worlds)
 def test_no_job_left_over_no_pilot(world: World) -> None:
     decision = decide(world.observation, world.table, world.policy)
@@ -93,7 +93,7 @@ def test_no_job_left_over_no_pilot(world: World) -> None:
     assert () == plan(replace(world.observation, demands=silent), world.table, world.policy).submits
 
 
-# Mutation: plan._place takes sites without asking for a match (able = all sites that are not blocked).
+# Mutation: Openings.candidates takes sites without asking for a match (found = self._open).
 @given(worlds(), st.sampled_from(("unseen", "stopped", "no match")))
 def test_adding_a_site_that_cannot_be_used_changes_nothing(world: World, why: str) -> None:
     shape = Shape(cores=64, memory_mib=256_000, disk_mib=100_000, gpus=4, walltime_s=86_400)
@@ -127,7 +127,7 @@ def test_adding_a_site_that_cannot_be_used_changes_nothing(world: World, why: st
     assert before == replace(after, breakers=tuple(b for b in after.breakers if b.site != "aaron"))
 
 
-# Mutation: plan._place does not subtract what the new pilot takes ("rest -= taken" gone): every site up to its cap.
+# Mutation: plan._serve does not subtract what the new pilot takes ("jobs -= taken" gone): every site up to its cap.
 @given(worlds(), st.integers(1, 4))
 def test_one_idle_job_asks_for_at_most_one_pilot(world: World, cores: int) -> None:
     bucket = Bucket(
@@ -191,7 +191,7 @@ def test_slots_unseen_freezes_everything(world: World) -> None:
     assert decided.frozen
 
 
-# Mutation: plan.decide records "granted" from "order" (all pilots so far) instead of from this bucket's own.
+# Mutation: plan._serve records "granted" from "order" (all pilots so far) instead of from this bucket's own.
 @given(worlds() | crowded_worlds)
 def test_the_numbers_of_verdicts_add_up_to_the_plan(world: World) -> None:
     decision = decide(world.observation, world.table, world.policy)
@@ -223,7 +223,7 @@ def test_a_verdict_that_grants_less_than_wanted_says_why(world: World) -> None:
                 assert codes & {"absorbed", "requirements", "too_large", "too_long"}
 
 
-# Mutation: absorb.absorb does not look at matches ("if not answers[keys]" gone).
+# Mutation: Stock._able takes all vacancies for matching.
 @given(worlds())
 def test_no_pilot_is_given_jobs_that_it_does_not_match(world: World) -> None:
     nothing = table_of(dict.fromkeys(pairs_of(world.table), NO))

@@ -59,7 +59,7 @@ def test_memory_decides_where_it_is_scarcer_than_cores() -> None:
     assert {"alpha": 1, "beta": 1} == asked(planned(observation(demands=(demand(bucket(jobs=2, memory_mib=4096)),))))
 
 
-# Mutation: plan._place chooses by name only.
+# Mutation: placement.preference goes by name only.
 def test_new_pilots_go_where_there_are_fewest_of_what_may_be() -> None:
     rules = policy(site_policy("alpha", max_pilots=4), site_policy("beta", max_pilots=8))
     observed = observation(demands=(demand(bucket(jobs=6, cores=4)),))
