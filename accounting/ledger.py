@@ -276,6 +276,14 @@ class Ledger:
                 row.cancel_sent_s = int(now_s)
                 note(session, row, at_s=now_s, detail="cancel sent")
 
+    def note_pilot(self, pilot_id: PilotId, detail: str, now_s: float) -> None:
+        """Write down what somebody asked of a pilot; KeyError for one that is not there."""
+        with writing(self._engine) as session:
+            row = session.get(PilotRow, pilot_id)
+            if row is None:
+                raise KeyError(pilot_id)
+            note(session, row, at_s=now_s, detail=detail)
+
     # What operators say of sites. A site's name means the same to every instance in one database.
 
     def stop_site(self, stop: SiteStop) -> None:

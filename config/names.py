@@ -61,6 +61,11 @@ CM_KEY = "cm"
 """Name of the signing key that only the CM holds: it signs the APs' tokens and the factory's READ token."""
 
 
+def factory_admin_identity(*, trust_domain: str) -> str:
+    """Token subject of the factory where it drains pilots: ADMINISTRATOR at the collector, and nowhere else."""
+    return f"factory-admin@{trust_domain}"
+
+
 def factory_read_identity(*, trust_domain: str) -> str:
     """Token subject of the factory where it only reads."""
     return f"factory-read@{trust_domain}"

@@ -3,6 +3,7 @@ What can be wrong before the factory can do its work. What a site does is never 
 
     FactoryError
     ├── SiteSetupError      a site cannot be spoken to as configured
+    ├── DrainUnavailable    pilots cannot be drained from this machine
     ├── MetricsNotServed    the address for the metrics cannot be listened at
     └── RecordUnreadable    a recorded decision cannot be read by this version
 """
@@ -20,6 +21,15 @@ class SiteSetupError(FactoryError):
     def __init__(self, *, site: str, problem: str, remedy: str) -> None:
         super().__init__(f"{site}: {problem}; {remedy}")
         self.site = site
+        self.problem = problem
+        self.remedy = remedy
+
+
+class DrainUnavailable(FactoryError):
+    """Pilots cannot be drained from this machine."""
+
+    def __init__(self, *, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}; {remedy}")
         self.problem = problem
         self.remedy = remedy
 

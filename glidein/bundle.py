@@ -44,6 +44,8 @@ PROGRAMS: tuple[tuple[str, str, bool], ...] = (
     ("libexec/condor_gpu_discovery", "usr/libexec/condor/condor_gpu_discovery", False),
     ("libexec/condor_gpu_utilization", "usr/libexec/condor/condor_gpu_utilization", False),
     ("bin/condor_config_val", "usr/bin/condor_config_val", False),
+    # The factory drains pilots with it, from the bundle that it ships anyway.
+    ("bin/condor_drain", "usr/bin/condor_drain", False),
     ("bin/condor_nsenter", "usr/bin/condor_nsenter", False),
 )
 """Place in the bundle, place in the system, whether a pilot cannot do without it. All are ELF programs."""

@@ -144,7 +144,10 @@ MASTER_UPDATE_INTERVAL = 20
 MASTER_BACKOFF_CEILING = 60
 MASTER_CHECK_NEW_EXEC_INTERVAL = 1000000000
 CLAIM_WORKLIFE = 1200
-MAXJOBRETIREMENTTIME = 0
+# A drained pilot lets its jobs end. Everything else that ends it has no time: Slurm kills 10 s after its SIGTERM. The
+# time must be longer than MachineMaxVacateTime, or a graceful drain evicts at once (25.14.1, tried).
+MachineMaxVacateTime = 30
+MAXJOBRETIREMENTTIME = ifThenElse(MY.DrainReason isnt undefined || MY.Draining =?= True, 31536000, 0)
 SHUTDOWN_GRACEFUL_TIMEOUT = 30
 SHUTDOWN_FAST_TIMEOUT = 10
 """

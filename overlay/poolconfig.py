@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from config.condortext import classad_string, config_value
-from config.names import NAME, ap_identity, factory_read_identity, pilot_identity
+from config.names import NAME, ap_identity, factory_admin_identity, factory_read_identity, pilot_identity
 from overlay.errors import PoolSpecError
 
 PROJECT_MAP = "AerotowProjects"
@@ -70,10 +70,14 @@ def render_cm(pool: PoolSpec) -> str:
     pilots = [pilot_identity(site=site, trust_domain=pool.trust_domain) for site in pool.sites]
     aps = [ap_identity(ap=ap, trust_domain=pool.trust_domain) for ap in pool.aps]
     factory = factory_read_identity(trust_domain=pool.trust_domain)
-    subjects = [*pilots, *aps, factory]
+    factories = _known(pool, pool.factory_hosts)
+    # From named hosts only: whoever has the key of a site's pilots can sign this subject too.
+    drainers = [f"{factory_admin_identity(trust_domain=pool.trust_domain)}/{host}" for host in factories]
+    subjects = [*pilots, *aps, factory, factory_admin_identity(trust_domain=pool.trust_domain)]
     readers = [
         "condor@*",
-        *_from_hosts(factory, _known(pool, pool.factory_hosts)),
+        *_from_hosts(factory, factories),
+        *drainers,
         *(f"*/{host}" for host in _known(pool, pool.aps.values())),
         *_LOCAL,
     ]
@@ -82,11 +86,13 @@ def render_cm(pool: PoolSpec) -> str:
         "DAEMON_LIST = MASTER COLLECTOR NEGOTIATOR",
         "",
         "# HTCondor believes the subject of a token signed with any key that it holds, and the factory holds the keys",
-        "# of pilots. So no token, whoever signed it, makes anybody administrator, daemon or negotiator here; only",
-        "# being a user of this host does.",
+        "# of pilots. So no token, whoever signed it, makes anybody daemon or negotiator here; only being a user of",
+        "# this host does. One token, from the factory's hosts, is ADMINISTRATOR at the collector, of no other daemon:",
+        "# with it the factory drains pilots. They alone offer administration by way of the collector.",
         f"SEC_TOKEN_REVOCATION_EXPR = !stringListMember(sub, {classad_string(','.join(subjects))})",
         "",
         "# Pilots do not read: ADVERTISE_STARTD would imply READ of every slot, user and priority.",
+        *([f"COLLECTOR.ALLOW_ADMINISTRATOR = $(ALLOW_ADMINISTRATOR), {_list(drainers)}"] if drainers else []),
         f"ALLOW_READ = {_list(readers)}",
         f"DENY_READ = {_list(pilots)}",
         "ALLOW_WRITE = condor@*",
@@ -212,6 +218,7 @@ def _common(pool: PoolSpec) -> list[str]:
         "SEC_ENABLE_TOKEN_FETCH = False",
         "SEC_ENABLE_SCITOKEN_EXCHANGE = False",
         f"ALLOW_ADMINISTRATOR = {_list(f'{who}@{pool.trust_domain}' for who in ('root', 'condor'))}, condor@family",
+        "SEC_ENABLE_REMOTE_ADMINISTRATION = False",
         f"ALLOW_DAEMON = condor@{pool.trust_domain}, condor@family",
         f"ALLOW_NEGOTIATOR = condor@{pool.trust_domain}, condor@family",
     ]

@@ -15,7 +15,7 @@ from testbed.engine import Say, step
 from testbed.errors import CommandFailed, HostNotReady
 from tokens.keys import KEY_BYTES
 from tokens.mint import mint
-from tokens.model import AP_SCOPES, READ_SCOPES, TokenRequest
+from tokens.model import ADMIN_SCOPES, AP_SCOPES, READ_SCOPES, TokenRequest
 
 CONFIG_FILE = "/etc/condor/config.d/50-aerotow"
 KEYS_DIR = "/etc/condor/passwords.d"
@@ -132,7 +132,8 @@ def ensure_secrets(say: Say) -> None:
     hosts = (*model.pool_hosts(), model.factory_host())
     with ThreadPoolExecutor(max_workers=4) as threads:
         generations = set(threads.map(generation, hosts))
-    names_of_sites = ".".join(site.name for site in model.ALL_SITES)
+    # Whose keys and tokens were made then: one with fewer is made anew.
+    names_of_sites = ".".join(("admin", *(site.name for site in model.ALL_SITES)))
     made = generations.pop() if len(generations) == 1 else None
     if made is not None and made.startswith(f"{names_of_sites} ".encode()):
         return
@@ -171,6 +172,11 @@ def _place_secrets() -> None:
     _place(cm, f"{KEYS_DIR}/{names.CM_KEY}", cm_key)
     reader = names.factory_read_identity(trust_domain=model.TRUST_DOMAIN)
     _place(factory, "/etc/aerotow/secrets/tokens.d/cm", _token(cm_key, names.CM_KEY, reader, READ_SCOPES))
+    drainer = names.factory_admin_identity(trust_domain=model.TRUST_DOMAIN)
+    containers.execute(
+        factory, ["install", "-d", "-m", "0700", "/etc/aerotow/secrets/admin.d"], user=model.FACTORY_USER
+    )
+    _place(factory, "/etc/aerotow/secrets/admin.d/cm", _token(cm_key, names.CM_KEY, drainer, ADMIN_SCOPES))
     for ap in model.APS:
         key, kid, host = secrets.token_bytes(KEY_BYTES), names.ap_key(ap=ap), model.host_named(ap)
         _place(host, f"{KEYS_DIR}/{kid}", key)

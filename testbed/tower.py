@@ -60,7 +60,7 @@ def ensure_container(image: str, say: Say) -> None:
     with step(say, f"factory host from {image}"):
         containers.create_and_start(spec)
         containers.wait_ready(spec.host)
-    prepare = f"umask 077; mkdir -p {SECRETS_DIR}/ssh {SECRETS_DIR}/keys.d {SECRETS_DIR}/tokens.d {SSH_DIR}"
+    prepare = f"umask 077; cd {SECRETS_DIR} && mkdir -p ssh keys.d tokens.d admin.d {SSH_DIR}"
     containers.execute(spec.host, ["sh", "-c", prepare], user=model.FACTORY_USER)
 
 

@@ -11,6 +11,9 @@ PILOT_SCOPES = ("condor:/ADVERTISE_STARTD", "condor:/ADVERTISE_MASTER")
 READ_SCOPES = ("condor:/READ",)
 """The factory towards the CM and each AP: it looks and changes nothing."""
 
+ADMIN_SCOPES = ("condor:/ADMINISTRATOR", "condor:/READ")
+"""The factory towards the collector, to drain pilots and to take them back."""
+
 AP_SCOPES = ("condor:/ADVERTISE_SCHEDD", "condor:/ADVERTISE_MASTER", "condor:/READ")
 """An AP's daemons towards the CM; an AP without any key of the CM negotiates and runs jobs with these (tried)."""
 

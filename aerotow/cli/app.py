@@ -20,6 +20,7 @@ from config.model import Config
 
 if TYPE_CHECKING:
     from overlay.job import JobSight
+    from overlay.model import Slots
 
 DEFAULT_CONFIG = Path("/etc/aerotow/aerotow.toml")
 
@@ -39,6 +40,17 @@ def ask_for_job(config: Config, ap: str, cluster: int, proc: int, now_s: float) 
     return find_job(pool.client, Ap(name=ap, schedd=pool.schedds[ap]), cluster=cluster, proc=proc, now_s=now_s)
 
 
+SlotsLooker = Callable[[Config, float], "Slots"]
+"""Asks the collector for the slots of pilots, now."""
+
+
+def look_at_slots(config: Config, now_s: float) -> Slots:
+    """Ask the real collector, in a process with a deadline."""
+    from factory.wiring import make_pool
+
+    return make_pool(config).slots(now_s=now_s)
+
+
 @dataclass(kw_only=True)
 class App:
     """The context object of click."""
@@ -46,6 +58,7 @@ class App:
     config_path: Path
     clock: Callable[[], float] = field(default=time.time)
     find_job: JobFinder = field(default=ask_for_job)
+    see_slots: SlotsLooker = field(default=look_at_slots)
 
     @cached_property
     def config(self) -> Config:

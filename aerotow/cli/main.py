@@ -20,6 +20,7 @@ ENTRY_POINTS = "aerotow.commands"
 OWN = {
     "bundle": "aerotow.cli.bundle:bundle",
     "config": "aerotow.cli.config:config",
+    "drain": "aerotow.cli.drain:drain_pilot",
     "explain": "aerotow.cli.explain:explain",
     "pilot": "aerotow.cli.pilots:pilot",
     "pilots": "aerotow.cli.pilots:pilots",

@@ -35,7 +35,7 @@ def _stop(app: App, site: str, reason: str) -> None:
         raise Failure("--reason is empty; everyone who asks 'why' is told this text", exit_code=USAGE)
     picture = picture_of(app)
     here = next((one for one in picture.sites if one.site == site), None)
-    app.ledger.stop_site(SiteStop(site=site, since_s=int(app.now_s()), by=_who(), reason=" ".join(reason.split())))
+    app.ledger.stop_site(SiteStop(site=site, since_s=int(app.now_s()), by=who(), reason=" ".join(reason.split())))
     say(f"{site}: stopped; no new pilots until 'aerotow resume {site}'")
     if here is not None and here.census.open:
         waiting, running = here.waiting, here.census.open - here.waiting
@@ -71,7 +71,7 @@ def _resume(app: App, site: str) -> None:
     stops = {one.site: one for one in app.ledger.stops()}
     known(site, {*_sites(app), *stops}, what="site", where=str(app.config_path))
     was = stops.get(site)
-    app.ledger.say_resume(site, by=_who(), now_s=app.now_s())
+    app.ledger.say_resume(site, by=who(), now_s=app.now_s())
     if not app.ledger.resume_site(site) or was is None:
         say(f"{site}: was not stopped; it is looked at in the next cycle, and what is seen there is believed")
         return
@@ -87,7 +87,7 @@ def _sites(app: App) -> set[str]:
     return {*app.config.sites, *(pilot.offer.site for pilot in app.ledger.open_pilots(app.config.instance.name))}
 
 
-def _who() -> str:
+def who() -> str:
     """The person at the keyboard, also behind sudo."""
     try:
         return os.environ.get("SUDO_USER") or getpass.getuser()

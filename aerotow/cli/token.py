@@ -13,11 +13,20 @@ from aerotow.cli.app import App, known, pass_app
 from aerotow.cli.failure import USAGE, Failure
 from aerotow.cli.show import ago, clock_time, json_option, print_json, say, span, table
 from config.model import Config
-from config.names import CM_KEY, ap_identity, ap_key, factory_read_identity, pilot_identity, pilot_key
+from config.names import (
+    CM_KEY,
+    ap_identity,
+    ap_key,
+    factory_admin_identity,
+    factory_read_identity,
+    pilot_identity,
+    pilot_key,
+)
 from config.units import parse_span
 from tokens.keys import read_key, store, write_key
 from tokens.mint import describe_file, mint
 from tokens.model import (
+    ADMIN_SCOPES,
     AP_SCOPES,
     PILOT_SCOPES,
     READ_SCOPES,
@@ -66,7 +75,7 @@ def key(app: App, name: str, directory: Path | None) -> None:
 
 
 @token.command("mint")
-@click.argument("role", type=click.Choice(["pilot", "read", "ap"]))
+@click.argument("role", type=click.Choice(["pilot", "read", "ap", "admin"]))
 @click.argument("name")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Where to write it, mode 0600.")
 @click.option("--lifetime", help="For example '30 d' [default: what a pilot of the site needs; 365 d for the others].")
@@ -79,6 +88,7 @@ def mint_token(app: App, role: str, name: str, out: Path | None, lifetime: str |
     pilot SITE     a pilot of SITE: may advertise its slots and nothing else
     read cm|AP     the factory towards the central manager or an AP: may look
                    [default --out: tokens.d/NAME below pool.secrets_dir]
+    admin cm       the factory towards the central manager: may drain pilots
     ap AP          an AP's daemons towards the central manager
     """
     asked = _request(app, role, name, _lifetime(app.config, role, name, lifetime))
@@ -136,6 +146,9 @@ def _request(app: App, role: str, name: str, lifetime: timedelta) -> TokenReques
         case "read":
             known(name, (CM_KEY, *app.config.access_points), what="reader's target", where=where)
             subject, scopes = factory_read_identity(trust_domain=domain), READ_SCOPES
+        case "admin":
+            known(name, (CM_KEY,), what="administrator's target", where=where)
+            subject, scopes = factory_admin_identity(trust_domain=domain), ADMIN_SCOPES
         case _:
             known(name, app.config.access_points, what="access point", where=where)
             subject, scopes = ap_identity(ap=name, trust_domain=domain), AP_SCOPES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -23,7 +24,7 @@ POOL = PoolSpec(
 
 
 def settings(text: str) -> dict[str, str]:
-    lines = (line.split("=", 1) for line in text.splitlines() if re.match(r"^[A-Z_]+ = ", line))
+    lines = (line.split("=", 1) for line in text.splitlines() if re.match(r"^[A-Z_.]+ = ", line))
     return {name.strip(): value.strip() for name, value in lines}
 
 
@@ -82,6 +83,7 @@ def test_collector_files_nothing_else(identity: str | None, ad: dict[str, object
         ("pilot-alpha@pool", True),
         ("ap-ap2@pool", True),
         ("factory-read@pool", True),
+        ("factory-admin@pool", True),
         ("condor@pool", False),
         ("condor@family", False),
         ("root@pool", False),
@@ -89,7 +91,7 @@ def test_collector_files_nothing_else(identity: str | None, ad: dict[str, object
         (None, False),
     ],
 )
-def test_no_token_makes_anybody_administrator(subject: str | None, good: bool) -> None:
+def test_no_token_but_the_one_makes_anybody_administrator(subject: str | None, good: bool) -> None:
     revoked = ExprTree(settings(render_cm(POOL))["SEC_TOKEN_REVOCATION_EXPR"])
     claims = ClassAd({} if subject is None else {"sub": subject})
 
@@ -102,6 +104,7 @@ def test_reading_is_for_the_factory_the_aps_and_the_machine_itself() -> None:
     assert cm["ALLOW_READ"].split(", ") == [
         "condor@*",
         "factory-read@pool/factory.pool",
+        "factory-admin@pool/factory.pool",
         "*/10.0.0.3",
         "*/ap2.pool",
         "*/127.0.0.1",
@@ -171,3 +174,15 @@ def test_name_that_would_say_something_else_is_refused(change: dict[str, object]
 def test_unknown_ap_is_refused_with_the_known_ones() -> None:
     with pytest.raises(PoolSpecError, match="ap1, ap2"):
         render_ap(POOL, "ap3")
+
+
+def test_the_factory_is_administrator_at_the_collector_only_and_from_its_own_host_only() -> None:
+    # Mutation: ALLOW_ADMINISTRATOR in place of COLLECTOR.ALLOW_ADMINISTRATOR; drainers without their hosts.
+    cm = settings(render_cm(POOL))
+    assert "factory-admin" not in settings(render_cm(replace(POOL, factory_hosts=())))["ALLOW_READ"]
+    assert "COLLECTOR.ALLOW_ADMINISTRATOR" not in settings(render_cm(replace(POOL, factory_hosts=())))
+    assert "$(ALLOW_ADMINISTRATOR), factory-admin@pool/factory.pool" == cm["COLLECTOR.ALLOW_ADMINISTRATOR"]
+    for text in (render_cm(POOL), render_ap(POOL, "ap1")):
+        assert "factory" not in settings(text)["ALLOW_ADMINISTRATOR"]
+        # Or the collector would hand out sessions for the access points too.
+        assert "False" == settings(text)["SEC_ENABLE_REMOTE_ADMINISTRATION"]
