@@ -169,8 +169,9 @@ watch_master() { # until it has ended; sets why
                 asked=$now
                 kill -TERM "$master"
             fi
-        # Slurm's SIGKILL may come 10 s after its SIGTERM, so these two steps take 7 s.
-        elif [ -z "$quit" ] && [ "$now" -ge $((asked + 4)) ]; then
+        # Slurm's SIGKILL may come 10 s after its SIGTERM, which payloads have had too, and somebody may wait for the
+        # node: what has not ended after 2 s is told to hurry.
+        elif [ -z "$quit" ] && [ "$now" -ge $((asked + 2)) ]; then
             quit=1
             kill -QUIT "$master"
         elif [ -z "$killed" ] && [ "$now" -ge $((asked + 20)) ]; then
