@@ -26,7 +26,7 @@ def fleet() -> Iterator[Fleet]:
 def test_a_drained_pilot_ends_its_job_and_takes_the_next_only_when_it_is_taken_back(fleet: Fleet) -> None:
     # Mutation: epconfig's MAXJOBRETIREMENTTIME = 0 evicts the job; slots._accepts without DrainingRequestId.
     fleet.start()
-    first = submit_jobs(fleet, 1, seconds=40)
+    first = submit_jobs(fleet, 1, seconds=60)
     wait_until("a pilot is busy", lambda: [one["phase"] for one in fleet.ask("pilots")] == ["busy"])
     (pilot,) = fleet.ask("pilots")
     said = fleet.command("drain", pilot["pilot_id"], "--reason", "new kernel")
