@@ -19,7 +19,7 @@ SHORT = ("slurmctld-kill", "squeue-silent", "sbatch-silent", "cut-factory-site",
 
 
 def test_a_minute_of_chaos_loses_and_doubles_nothing() -> None:
-    # Mutation: let an sbatch without an answer be "not sent" (factory/sites/slurm.py): sbatch-silent doubles pilots.
+    # What each check complains of is forged in tests/chaos/test_chaos_checks.py; a run by itself proves no check.
     result = run_chaos(
         seed=2,
         seconds=45,
