@@ -22,7 +22,7 @@ from tests.system.fleet import (
     wait_until,
 )
 
-pytestmark = [pytest.mark.system, pytest.mark.usefixtures("bed"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("bed"), pytest.mark.timeout(1800), pytest.mark.long]
 
 ALPHA, BETA, GAMMA = model.SITES
 RULES = "/etc/aerotow-why-test.conf"

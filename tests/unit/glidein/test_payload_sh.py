@@ -71,7 +71,15 @@ def start(wrapper: list[str], script: str) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
         env={"PATH": "/nonexistent"},
+        # Whoever runs the suite in the background ignores these, and a shell cannot trap what it was started ignoring.
+        preexec_fn=heed_signals,
     )
+
+
+def heed_signals() -> None:
+    """Take signals as a starter's child does."""
+    for name in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(name, signal.SIG_DFL)
 
 
 def reap_in_background(process: subprocess.Popen[str]) -> Callable[[float], int | None]:
