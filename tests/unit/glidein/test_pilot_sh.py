@@ -38,7 +38,7 @@ ls -l $D/tokens.d >"$HOME/tokens"
 echo $D >"$HOME/scratch"
 . "$HOME/part"
 """
-IDLE = 'joined; sleep 6; echo "No resources have been claimed for 5 seconds" >>$D/log/StartLog; exit 0'
+IDLE = 'joined; sleep 9; echo "No resources have been claimed for 5 seconds" >>$D/log/StartLog; exit 0'
 STAY = 'joined; trap "exit 0" TERM; while :; do sleep 1; done'
 STUBBORN = """joined; exec "$PYTHON" -c 'import signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -112,7 +112,7 @@ def pilot(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Pilot]:
             partition="p",
         ),
         pool=PoolFacts(collector="cm:9618", trust_domain="pool"),
-        lifetimes=Lifetimes(join_timeout_s=5, idle_timeout_s=5, default_job_runtime_s=60),
+        lifetimes=Lifetimes(join_timeout_s=30, idle_timeout_s=5, default_job_runtime_s=60),
         bundle=BundleRef(
             path=PurePosixPath(home / "bundle.tar.gz"),
             sha256=hashlib.sha256((home / "bundle.tar.gz").read_bytes()).hexdigest(),
@@ -180,6 +180,7 @@ def test_htcondor_that_does_not_stop_is_told_more_sharply(pilot: Pilot) -> None:
 
 
 def test_pilot_that_does_not_join_leaves_with_its_log(pilot: Pilot) -> None:
+    pilot.edit("pilot.env", "join_timeout_s=30", "join_timeout_s=5")
     pilot.start(NEVER)
     reason, report = pilot.end()
     assert (EndReason.NOT_JOINED, None) == (reason, report.joined_s)
@@ -187,6 +188,7 @@ def test_pilot_that_does_not_join_leaves_with_its_log(pilot: Pilot) -> None:
 
 
 def test_pilot_whose_ads_are_refused_has_not_joined(pilot: Pilot) -> None:
+    pilot.edit("pilot.env", "join_timeout_s=30", "join_timeout_s=5")
     pilot.start(REFUSED)
     reason, report = pilot.end()
     assert EndReason.NOT_JOINED is reason
@@ -206,7 +208,7 @@ def test_lifetime_ends_it_before_slurm_does(pilot: Pilot) -> None:
     pilot.start(STAY)
     reason, report = pilot.end()
     assert EndReason.LIFETIME is reason
-    assert 6 <= report.end_s - report.start_s <= 12
+    assert 6 <= report.end_s - report.start_s <= 30
 
 
 def test_other_bundle_than_told_is_not_unpacked(pilot: Pilot) -> None:
@@ -225,7 +227,7 @@ def test_other_bundle_than_told_is_not_unpacked(pilot: Pilot) -> None:
         ("walltime_s=3600", "walltime_s=1h"),
         ("walltime_s=3600\n", ""),
         ("disk_mib=1", "disk_mib=1\nPATH=/tmp"),
-        ("join_timeout_s=5", "join_timeout_s=99999999999999999999"),
+        ("join_timeout_s=30", "join_timeout_s=99999999999999999999"),
         (f"pilot_id={PILOT}", f"pilot_id={PILOT};reboot"),
     ],
 )
