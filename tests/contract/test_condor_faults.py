@@ -167,7 +167,7 @@ def test_without_its_collector_a_site_is_still_seen_where_the_schedd_was(bench: 
     nobody = replace(bench.remote, collector=f"{host}:1")
     stranger = CondorSite(bench.settings, replace(nobody, addresses={}), clock=time.time)
     assert isinstance(stranger.look((), now_s=time.time()), SiteUnseen)
-    seen = CondorSite(bench.settings, nobody, clock=time.time).look((), now_s=time.time())
+    seen = look(impatient(replace(bench, remote=nobody)))
     assert isinstance(seen, SiteSeen), seen
 
 
