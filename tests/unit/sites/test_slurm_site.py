@@ -283,12 +283,13 @@ class TestSubmit:
         assert [Submitted, Uncertain, Uncertain] == [type(outcome) for outcome in outcomes]
 
     def test_no_sbatch_starts_near_or_past_the_deadline(self, stubs: Stubs) -> None:
+        """How many fit in depends on the machine; the first does on any, and all of them on none."""
         stubs.says("sbatch", "7\n", first="sleep 2")
         site, _ = make_site(stubs)
-        outcomes = site.submit(tuple(wanted(n) for n in range(4)), deadline_s=time.time() + 6)
-        assert [Submitted, Submitted] == [type(outcome) for outcome in outcomes[:2]]
-        assert [NotSent, NotSent] == [type(outcome) for outcome in outcomes[2:]]
-        assert len(stubs.calls("sbatch")) == 2
+        outcomes = site.submit(tuple(wanted(n) for n in range(8)), deadline_s=time.time() + 8)
+        sent = len(stubs.calls("sbatch"))
+        assert 1 <= sent <= 3, "each takes 2 s, and the last may not start later than 3 s before the deadline"
+        assert [Submitted] * sent + [NotSent] * (8 - sent) == [type(outcome) for outcome in outcomes]
 
     def test_the_deadline_is_by_our_clock_whatever_the_site_thinks(self, stubs: Stubs) -> None:
         """Our clock is an hour behind the site's; taken as it is, our deadline would have passed there long ago."""
