@@ -212,7 +212,7 @@ class Metrics(_Strict):
 
 
 class Politeness(_Strict):
-    """How a site that fails is left alone; how much a site is asked at all is its max_calls_per_minute."""
+    """How a site that fails, or an access point that is busy, is left alone; see also a site's max_calls_per_minute."""
 
     backoff: Span = Field(
         timedelta(seconds=30),
@@ -220,6 +220,11 @@ class Politeness(_Strict):
         "'too much'",
     )
     backoff_max: Span = Field(timedelta(minutes=10), description="longest pause; 'aerotow resume SITE' ends it at once")
+    busy_interval: Span = Field(
+        timedelta(minutes=5),
+        description="how often an access point is asked whose schedd says that it is busy (duty cycle above 0.95, or "
+        "CurbMatchmaking)",
+    )
 
 
 class Vanishing(_Strict):

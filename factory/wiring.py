@@ -39,6 +39,7 @@ from glidein.script import TOKEN, BundleRef, SiteFacts, pilot_script_text, spool
 from overlay.client import PoolClient
 from overlay.pool import HtcondorPool
 from overlay.remote import Remote
+from overlay.sparing import Contacts
 from tokens.keys import read_key
 from tokens.mint import mint
 from tokens.model import PILOT_SCOPES, TokenRequest, pilot_token_lifetime
@@ -63,13 +64,14 @@ def open_ledger(config: Config) -> Ledger:
     return Ledger(open_database(config.instance.database_url))
 
 
-def make_pool(config: Config, addresses: dict[str, str] | None = None) -> HtcondorPool:
-    """The HTCondor side, asked with the factory's READ tokens; ``addresses`` keeps where schedds were last seen."""
+def make_pool(config: Config, contacts: Contacts | None = None) -> HtcondorPool:
+    """The HTCondor side, asked with the factory's READ tokens; ``contacts`` is what it remembers from before."""
     client = PoolClient(
         collector=config.pool.collector,
         tokens_dir=config.pool.secrets_dir / "tokens.d",
         timeout_s=config.factory.query_timeout.total_seconds(),
-        addresses={} if addresses is None else addresses,
+        busy_interval_s=config.politeness.busy_interval.total_seconds(),
+        contacts=Contacts() if contacts is None else contacts,
     )
     return HtcondorPool(
         client=client,
@@ -171,7 +173,7 @@ class Worldmaker:
         self._sites: dict[str, tuple[str, Site]] = {}
         """Name to the settings that the adapter was made from, and the adapter."""
         self._meters: dict[str, CallMeter] = {}
-        self._addresses: dict[str, str] = {}
+        self._contacts = Contacts()
         """Where each schedd was last seen: it outlives the cycle, or a restarted collector would hide every queue."""
 
     @property
@@ -190,7 +192,7 @@ class Worldmaker:
             policy=policy,
             sites=self._adapters(),
             aps=tuple(sorted(config.access_points)),
-            pool=make_pool(config, self._addresses),
+            pool=make_pool(config, self._contacts),
             match=self._match,
             render=renderer(config),
             clock=time.time,

@@ -8,6 +8,7 @@ readers turn into an ``...Unseen``. An answer is complete only when it says so i
 from __future__ import annotations
 
 import json
+import math
 import os
 import selectors
 import signal
@@ -18,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from overlay.sparing import DUTY_MAX, Asked, Contacts
 
 _REASON_MAX = 300
 _STDERR_MAX_BYTES = 64 * 1024
@@ -44,18 +47,15 @@ class NoAnswer:
     """No complete answer came; nothing may be concluded from it."""
 
     reason: str
+    busy: bool = False
+    """The schedd is spared because it says that it is busy; nothing was asked of it."""
     output: bytes = field(default=b"", repr=False, compare=False)
     """What had come when it was given up, for those who ask for effects and must know how far they got."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolClient:
-    """
-    Where the pool is and how it is asked.
-
-    The only thing that changes is ``addresses``: where each schedd was last seen, for the minutes after a collector's
-    restart.
-    """
+    """Where the pool is and how it is asked. The only thing that changes is ``contacts``."""
 
     collector: str
     tokens_dir: Path
@@ -63,7 +63,9 @@ class PoolClient:
     timeout_s: float = 25.0
     output_max_bytes: int = 256 * 1024 * 1024
     command: tuple[str, ...] = (sys.executable, "-P", "-m", "overlay.worker")
-    addresses: dict[str, str] = field(default_factory=dict)
+    busy_interval_s: float = 300.0
+    """How often a schedd that says that it is busy is asked all the same."""
+    contacts: Contacts = field(default_factory=Contacts)
 
 
 def collector_step(*, ads: str, constraint: str, projection: Sequence[str]) -> dict[str, Any]:
@@ -95,28 +97,39 @@ def history_step(
     }
 
 
-def ask(client: PoolClient, steps: Sequence[Mapping[str, Any]], *, ap: Ap | None = None) -> Answer | NoAnswer:
-    """Ask one question, of an AP's schedd where one is given, else of the collector alone."""
+def ask(
+    client: PoolClient, steps: Sequence[Mapping[str, Any]], *, ap: Ap | None = None, question: str = ""
+) -> Answer | NoAnswer:
+    """
+    Ask something, of an AP's schedd where one is given, else of the collector alone.
+
+    With a ``question``, the name of what is asked again and again, a slow or busy schedd is spared.
+    """
     request: dict[str, Any] = {
         "deadline_s": client.timeout_s,
         "collector": client.collector,
         "steps": [dict(step) for step in steps],
     }
+    began = time.monotonic()
     if ap is not None:
         request["schedd"] = ap.schedd
-        request["address"] = client.addresses.get(ap.schedd)
-    began = time.monotonic()
+        request["address"] = client.contacts.addresses.get(ap.schedd)
+        rest_s = client.contacts.rest_s(ap.schedd, question, now_s=began) if question else 0.0
+        if rest_s > 0:
+            took_s = client.contacts.asked[ap.schedd, question].took_s
+            return NoAnswer(reason=f"the last question took {took_s:.0f} s; asked again in {math.ceil(rest_s)} s")
+        if question and client.contacts.asked_lately(ap.schedd, question, now_s=began, within_s=client.busy_interval_s):
+            request["spare_above"] = DUTY_MAX
     # A collector that hangs must leave time to ask the schedd where it was last seen.
     collector_timeout_s = client.timeout_s if ap is None else client.timeout_s / 3
     output = run_worker(client, json.dumps(request).encode(), worker_environment(client, collector_timeout_s))
-    if isinstance(output, NoAnswer):
-        return output
-    address, read = read_answer(output, steps=len(steps))
+    address, read = (None, output) if isinstance(output, NoAnswer) else read_answer(output, steps=len(steps))
+    ended = time.monotonic()
     if ap is not None and address is not None and isinstance(read, tuple):
-        client.addresses[ap.schedd] = address
-    if isinstance(read, NoAnswer):
-        return read
-    return Answer(steps=read, duration_s=time.monotonic() - began)
+        client.contacts.addresses[ap.schedd] = address
+    if ap is not None and question and not (isinstance(read, NoAnswer) and read.busy):
+        client.contacts.asked[ap.schedd, question] = Asked(at_s=ended, took_s=ended - began)
+    return read if isinstance(read, NoAnswer) else Answer(steps=read, duration_s=ended - began)
 
 
 def read_answer(output: bytes, *, steps: int) -> tuple[str | None, tuple[tuple[str, ...], ...] | NoAnswer]:
@@ -137,8 +150,8 @@ def read_answer(output: bytes, *, steps: int) -> tuple[str | None, tuple[tuple[s
                     ended += 1
                 case ["address", str(found)]:
                     address = found
-                case ["failed", _, str(problem)]:
-                    return None, NoAnswer(reason=_short(problem))
+                case ["failed", str(kind), str(problem)]:
+                    return None, NoAnswer(reason=_short(problem), busy=kind == "Busy")
                 case ["done", int(count)] if count == steps == ended and output.endswith(f"{line}\n".encode()):
                     return address, tuple(tuple(step) for step in ads)
                 case _:

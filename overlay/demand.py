@@ -60,6 +60,7 @@ def read_demand(client: PoolClient, ap: Ap, *, max_buckets: int, now_s: float) -
             ),
         ],
         ap=ap,
+        question="demand",
     )
     return demand_of(answer, ap=ap.name, max_buckets=max_buckets, now_s=now_s)
 

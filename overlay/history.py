@@ -98,7 +98,7 @@ def read_records(client: PoolClient, ap: Ap, *, since_s: int, now_s: float, limi
     :returns: ``RecordsUnseen`` if any part of it could not be read, so that a cursor moves for all or for nothing.
     """
     check_bindings()
-    first = ask(client, _first_steps(since_s, limits), ap=ap)
+    first = ask(client, _first_steps(since_s, limits), ap=ap, question="records")
     if isinstance(first, NoAnswer):
         return RecordsUnseen(ap=ap.name, taken_s=now_s, reason=first.reason)
     epochs = _all_pages(client, ap, "epochs", first.steps[0], since_s, limits)

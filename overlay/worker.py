@@ -23,9 +23,15 @@ from overlay.classads import ClassAd, ad_line, htcondor2
 
 Step = dict[str, Any]
 
+_SCHEDD_PROJECTION = ["Name", "MyAddress", "CondorVersion", "RecentDaemonCoreDutyCycle", "CurbMatchmaking"]
+
 
 class _NotInCollector(Exception):
     """The schedd has no ad in the collector."""
+
+
+class Busy(Exception):
+    """The schedd says that it is busy, and was asked not long ago."""
 
 
 def answer(request: dict[str, Any], write: Callable[[list[Any]], None]) -> None:
@@ -61,9 +67,10 @@ def _locate(request: dict[str, Any]) -> ClassAd:
     reason = "it has no ad in the collector"
     try:
         found = htcondor2.Collector(request["collector"]).query(
-            htcondor2.AdType.Schedd, constraint=f"Name == {name}", projection=["Name", "MyAddress", "CondorVersion"]
+            htcondor2.AdType.Schedd, constraint=f"Name == {name}", projection=_SCHEDD_PROJECTION
         )
         if found and "MyAddress" in found[0]:
+            spare(found[0], request.get("spare_above"))
             return found[0]
     except htcondor2.HTCondorException as error:
         reason = f"the collector says: {error}"
@@ -71,6 +78,21 @@ def _locate(request: dict[str, Any]) -> ClassAd:
         version = "$CondorVersion: 25.14.1 2026-10-16 $"
         return ClassAd({"MyAddress": request["address"], "CondorVersion": version})
     raise _NotInCollector(f"schedd {request['schedd']} cannot be found: {reason}")
+
+
+def spare(ad: ClassAd, duty_max: float | None) -> None:
+    """
+    Leave a busy schedd alone; ``duty_max`` is None when it is to be asked whatever it does.
+
+    :raises Busy: it is past its duty cycle, or lets itself be curbed.
+    """
+    if duty_max is None:
+        return
+    duty = ad.eval("RecentDaemonCoreDutyCycle") if "RecentDaemonCoreDutyCycle" in ad else None
+    if isinstance(duty, float | int) and duty > duty_max:
+        raise Busy(f"the schedd is busy: RecentDaemonCoreDutyCycle is {duty:.2f}, above {duty_max}; asked less often")
+    if "CurbMatchmaking" in ad and ad.eval("CurbMatchmaking") is True:
+        raise Busy("the schedd is busy: CurbMatchmaking is true, so it gets no matches now; asked less often")
 
 
 def _ask_schedd(schedd: Any, step: Step) -> list[ClassAd]:
@@ -119,7 +141,7 @@ def main(source: TextIO, sink: TextIO) -> int:
     signal.alarm(math.ceil(request["deadline_s"]) + 5)
     try:
         answer(request, write)
-    except (htcondor2.HTCondorException, _NotInCollector) as error:
+    except (htcondor2.HTCondorException, _NotInCollector, Busy) as error:
         write(["failed", type(error).__name__, str(error)])
         return 1
     finally:

@@ -11,6 +11,7 @@ import pytest
 
 from testbed import containers, model
 from tests.system.conftest import Bed
+from tests.system.fleet import wait_until
 
 PYTHON = "/opt/aerotow/bin/python3"
 
@@ -19,18 +20,21 @@ import dataclasses, json, sys, time
 from pathlib import Path
 from overlay.client import PoolClient
 from overlay.pool import HtcondorPool
+from overlay.sparing import Contacts
 steps = json.loads(sys.argv[1])
 schedds = {"ap1": "ap1.pool", "ap2": "ap2.pool"}
 client = PoolClient(collector=steps.get("collector", "cm.pool:9618"), tokens_dir=Path("/etc/aerotow/secrets/tokens.d"),
-                    timeout_s=steps.get("timeout_s", 20), addresses=dict(steps.get("addresses", {})))
+                    timeout_s=steps.get("timeout_s", 20), contacts=Contacts(addresses=dict(steps.get("addresses", {}))))
 pool = HtcondorPool(client=client, schedds=schedds, ads_max_age_s=300, max_buckets=steps.get("max_buckets", 1000))
-began = time.monotonic()
 what = {
     "slots": lambda: pool.slots(now_s=time.time()),
     "demand": lambda: pool.demand(steps["ap"], now_s=time.time()),
     "records": lambda: pool.records(steps["ap"], since_s=0, now_s=time.time()),
-}[steps["what"]]()
-answer = {"seen": dataclasses.asdict(what), "took_s": time.monotonic() - began, "addresses": client.addresses}
+}[steps["what"]]
+for _ in range(steps.get("times", 1)):
+    began = time.monotonic()
+    seen = what()
+answer = {"seen": dataclasses.asdict(seen), "took_s": time.monotonic() - began, "addresses": client.contacts.addresses}
 json.dump(answer, sys.stdout)
 """
 
@@ -123,3 +127,25 @@ def test_schedd_that_hangs_is_unseen_within_the_deadline(bed: Bed, healed: Calla
     assert "3 s" in answer["seen"]["reason"]
     assert answer["took_s"] < 6
     assert look(what="demand", ap="ap2")["seen"]["kind"] == "seen"
+
+
+def test_schedd_that_lets_itself_be_curbed_is_asked_less_often(bed: Bed) -> None:
+    # Mutation: the worker does not look at CurbMatchmaking (overlay/worker.py).
+    file = "/etc/condor/config.d/99-curbed-test"
+    containers.write_file(model.host_named("ap2"), file, b"CURB_MATCHMAKING = true\n")
+
+    def curbed() -> bool:
+        bed.run("ap2", ["condor_reconfig"], user="root")
+        return bed.run("cm", ["condor_status", "-schedd", "ap2.pool", "-af", "CurbMatchmaking"]).strip() == "true"
+
+    try:
+        wait_until("the collector knows that ap2 is curbed", curbed)
+        assert look(what="demand", ap="ap2")["seen"]["kind"] == "seen"
+        for what in ("demand", "records"):
+            spared = look(what=what, ap="ap2", times=2)["seen"]
+            assert spared["kind"] == "unseen"
+            assert "the schedd is busy: CurbMatchmaking is true" in spared["reason"]
+    finally:
+        bed.run("ap2", ["rm", file], user="root")
+        bed.run("ap2", ["condor_reconfig"], user="root")
+    assert look(what="demand", ap="ap1", times=2)["seen"]["kind"] == "seen"

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from overlay import worker
+from overlay.classads import parse_ad
 from overlay.client import Answer, Ap, NoAnswer, PoolClient, ask, collector_step, jobs_step, read_answer
+from overlay.sparing import DUTY_MAX, Asked
 
 STEPS = [collector_step(ads="startd", constraint="true", projection=("Name",))]
 COMPLETE = [["ad", 0, "[ Name = 1 ]"], ["end", 0, 1], ["done", 1]]
@@ -133,6 +136,87 @@ def test_schedd_is_asked_at_the_address_where_it_was_last_seen(tmp_path: Path) -
         ask(client, [step], ap=Ap(name="ap1", schedd="ap1.example"))
 
     assert [json.loads(line) for line in seen.read_text().splitlines()] == [None, "<10.0.0.1:9618>"]
+
+
+def asking(seen: Path, *lines: object, sleep_s: float = 0) -> str:
+    """A worker that notes down whether a busy schedd is to be spared."""
+    return (
+        "import sys, json, time\n"
+        f"open({str(seen)!r}, 'a').write(json.dumps(json.load(sys.stdin).get('spare_above')) + '\\n')\n"
+        f"time.sleep({sleep_s})\n"
+        f"for l in {list(lines)!r}: print(json.dumps(l))\n"
+    )
+
+
+ONE_JOBS_STEP = [jobs_step(option="plain", constraint="true", projection=("Owner",))]
+AP1 = Ap(name="ap1", schedd="ap1.example")
+
+
+def test_a_schedd_is_asked_first_and_spared_afterwards_if_it_is_busy(tmp_path: Path) -> None:
+    # Mutations: spare_above in the first request too; in none; one memory for all questions.
+    seen = tmp_path / "seen"
+    client = client_of(tmp_path, asking(seen, ["end", 0, 0], ["done", 1]))
+    for question in ("demand", "demand", "records", ""):
+        ask(client, ONE_JOBS_STEP, ap=AP1, question=question)
+    assert [json.loads(line) for line in seen.read_text().splitlines()] == [None, DUTY_MAX, None, None]
+
+
+def test_a_busy_schedd_is_asked_again_when_its_interval_is_over(tmp_path: Path) -> None:
+    # Mutation: note a spared question down as asked (client.ask): a busy schedd is then never asked again.
+    seen = tmp_path / "seen"
+    busy = client_of(tmp_path, asking(seen, ["failed", "Busy", "the schedd is busy"]), busy_interval_s=1.0)
+    busy.contacts.asked["ap1.example", "demand"] = Asked(at_s=time.monotonic() - 0.2, took_s=0.1)
+    first = ask(busy, ONE_JOBS_STEP, ap=AP1, question="demand")
+    assert isinstance(first, NoAnswer)
+    assert first.busy
+    time.sleep(1)
+    ask(busy, ONE_JOBS_STEP, ap=AP1, question="demand")
+    assert [json.loads(line) for line in seen.read_text().splitlines()] == [DUTY_MAX, None]
+
+
+def test_a_slow_schedd_has_as_long_a_rest_as_it_took(tmp_path: Path) -> None:
+    # Mutation: rest_s is always 0 (overlay/sparing.py).
+    seen = tmp_path / "seen"
+    client = client_of(tmp_path, asking(seen, ["end", 0, 0], ["done", 1]))
+    client.contacts.asked["ap1.example", "demand"] = Asked(at_s=time.monotonic() - 1, took_s=30)
+    answer = ask(client, ONE_JOBS_STEP, ap=AP1, question="demand")
+    assert isinstance(answer, NoAnswer)
+    assert answer.reason.startswith("the last question took 30 s; asked again in 2")
+    assert not seen.exists()
+    client.contacts.asked["ap1.example", "demand"] = Asked(at_s=time.monotonic() - 31, took_s=30)
+    assert isinstance(ask(client, ONE_JOBS_STEP, ap=AP1, question="demand"), Answer)
+
+
+def test_an_answer_that_never_came_gives_a_rest_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Mutation: note down only the questions that were answered.
+    monkeypatch.setattr("overlay.sparing.SLOW_S", 0.5)
+    client = client_of(tmp_path, "import time; time.sleep(60)", timeout_s=1.0)
+    reasons = [ask(client, ONE_JOBS_STEP, ap=AP1, question="demand") for _ in range(2)]
+    first, second = (one.reason for one in reasons if isinstance(one, NoAnswer))
+    assert first == "no answer in 1 s"
+    assert second.startswith("the last question took 1 s; asked again in ")
+
+
+@pytest.mark.parametrize(
+    ("ad", "says"),
+    [
+        ("[ RecentDaemonCoreDutyCycle = 0.951 ]", "RecentDaemonCoreDutyCycle is 0.95, above 0.95"),
+        ("[ RecentDaemonCoreDutyCycle = 0.99; CurbMatchmaking = RecentDaemonCoreDutyCycle > 0.98 ]", "is 0.99"),
+        ("[ CurbMatchmaking = true ]", "CurbMatchmaking is true"),
+        ("[ RecentDaemonCoreDutyCycle = 0.95; CurbMatchmaking = RecentDaemonCoreDutyCycle > 0.98 ]", ""),
+        ("[ CurbMatchmaking = undefined ]", ""),
+        ("[ ]", ""),
+    ],
+)
+def test_a_schedd_is_busy_by_its_own_word(ad: str, says: str) -> None:
+    try:
+        worker.spare(parse_ad(ad, what="schedd"), DUTY_MAX)
+        told = ""
+    except worker.Busy as busy:
+        told = str(busy)
+    assert says in told
+    assert bool(says) == bool(told)
+    worker.spare(parse_ad(ad, what="schedd"), None)
 
 
 def test_real_worker_reports_a_collector_that_is_not_there(tmp_path: Path) -> None:
