@@ -156,12 +156,12 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeat", type=int, default=20)
-    parser.add_argument("--cycle", default="5 s", help="the factory's cycle; the demo has 5 s, production 60 s")
+    parser.add_argument("--cycle", default="2 s", help="the factory's cycle; the demo has 2 s, production 60 s")
     arguments = parser.parse_args()
     federation.up(print)
     bed = Bed(sites={row.name: SiteHandle(row=row) for row in model.SITES})
     fleet = new_fleet(
-        changes={'cycle = "5 s"': f'cycle = "{arguments.cycle}"', 'idle_timeout = "30 s"': 'idle_timeout = "12 s"'}
+        changes={'cycle = "2 s"': f'cycle = "{arguments.cycle}"', 'idle_timeout = "30 s"': 'idle_timeout = "12 s"'}
     )
     hand = new_hand(bed)
     runs: list[Run] = []

@@ -165,7 +165,7 @@ def config_text(*, bundle_sha256: str, extra: str = "", sites: Sequence[model.Sl
         "ramp = 100",
         "",
         "[factory]",
-        'cycle = "5 s"',
+        'cycle = "2 s"',
         'usage_interval = "10 s"',
         'idle_timeout = "30 s"',
         'surplus_after = "15 s"',

@@ -19,7 +19,6 @@ from testbed import containers, model, tower
 FACTORY = model.factory_host()
 
 FAST = {
-    'cycle = "5 s"': 'cycle = "2 s"',
     'usage_interval = "10 s"': 'usage_interval = "5 s"',
     'idle_timeout = "30 s"': 'idle_timeout = "15 s"',
     # A submission whose answer was lost is given up after four times this.

@@ -85,7 +85,7 @@ def give_keys_that_the_collector_does_not_know(fleet: Fleet) -> None:
 
 
 def test_a_collector_that_hangs_freezes_and_harms_nothing(fleets: list[Fleet]) -> None:
-    fleet = new_fleet(changes={'cycle = "5 s"': 'cycle = "2 s"\nquery_timeout = "5 s"'})
+    fleet = new_fleet(changes={'cycle = "2 s"': 'cycle = "2 s"\nquery_timeout = "5 s"'})
     fleets.append(fleet)
     fleet.start()
     clusters = {submit_jobs(fleet, 8, seconds=40): 8}
@@ -107,7 +107,7 @@ def test_a_collector_that_hangs_freezes_and_harms_nothing(fleets: list[Fleet]) -
 
 def test_a_schedd_that_hangs_is_not_an_empty_queue(fleets: list[Fleet]) -> None:
     # GlideinWMS: no answer reads as no jobs; a pool was drained.
-    fleet = new_fleet(sites=(ALPHA,), changes={'cycle = "5 s"': 'cycle = "2 s"\nquery_timeout = "5 s"'})
+    fleet = new_fleet(sites=(ALPHA,), changes={'cycle = "2 s"': 'cycle = "2 s"\nquery_timeout = "5 s"'})
     fleets.append(fleet)
 
     on_login(ALPHA, "scontrol update PartitionName=main State=DOWN", user="root")

@@ -99,6 +99,26 @@ def test_more_kinds_than_the_limit_is_at_least(bed: Bed, waiting: tuple[str, str
         bed.as_user("ap1", "alice", f"condor_rm {cluster}")
 
 
+def test_jobs_that_late_materialisation_holds_back_are_known_apart(bed: Bed) -> None:
+    # Mutation: count TotalSubmitProcs of such a cluster as idle (overlay/demand.py, _unmaterialized).
+    word = f"w{secrets.token_hex(6)}"
+    text = (
+        "executable=/bin/true\\nallowed_execute_duration=77\\nmax_materialize=2\\n"
+        f'requirements=TARGET.GlideinSite == "{word}"\\nqueue 7\\n'
+    )
+    before = look(what="demand", ap="ap1")["seen"]["unmaterialized"]
+    cluster = bed.as_user("ap1", "alice", f"printf '{text}' >l.sub && condor_submit -terse l.sub").split(".")[0]
+    try:
+        wait_until("two of the jobs are in the queue", lambda: _jobs_with(word) == 2)
+        assert look(what="demand", ap="ap1")["seen"]["unmaterialized"] == before + 5
+    finally:
+        bed.as_user("ap1", "alice", f"condor_rm {cluster}")
+
+
+def _jobs_with(word: str) -> int:
+    return sum(bucket["jobs"] for bucket in buckets_with(look(what="demand", ap="ap1"), word))
+
+
 def test_slots_and_records_are_seen() -> None:
     assert look(what="slots")["seen"]["kind"] == "seen"
     records = look(what="records", ap="ap1")["seen"]
