@@ -31,6 +31,7 @@ from accounting.pilots import (
     rows_of,
     write_life,
 )
+from accounting.runtimes import Sort, usual_run_times
 from glidein.model import EndReason, PilotId, PilotPhase
 
 CANCEL_RETRY_S = 600
@@ -340,6 +341,10 @@ class Ledger:
         """Drop a site's settings; nothing happens when there are none."""
         with writing(self._engine) as session:
             session.execute(delete(RememberedSiteRow).where(RememberedSiteRow.site == name))
+
+    def usual_run_times(self, since_s: float) -> dict[Sort, int]:
+        """Wall seconds of a usual job by access point, owner, project and cores, from attempts since then."""
+        return usual_run_times(self._engine, since_s=since_s)
 
     # The journal.
 

@@ -84,9 +84,9 @@ class Vacancy:
         self.jobs += jobs
 
     def busy_s(self, bucket: Bucket) -> int:
-        """How much of its time one of the jobs takes; all of it where the job has declared nothing."""
-        declared = bucket.runtime_s
-        return self.time_s if declared is None else max(1, min(declared, self.time_s))
+        """How much of its time one of the jobs takes; all of it where nobody knows how long it runs."""
+        expected = bucket.expected_s
+        return self.time_s if expected is None else max(1, min(expected, self.time_s))
 
 
 def filled(vacancy: Vacancy) -> Vacancy:

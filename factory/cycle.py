@@ -10,10 +10,12 @@ import structlog
 
 from accounting.ledger import Ledger
 from accounting.model import JournalBounds, Lease, PilotRecord
+from accounting.runtimes import Sort
 from config.names import cycle_id, pilot_id, split_pilot_id
 from factory.act import Render, cancel_waiting, forget_ended, prepare_sites, submit_intents
 from factory.breaker import outcomes_of
 from factory.crash import Crash
+from factory.habits import with_usual_times
 from factory.journal import packed
 from factory.model import Observation, Plan, Policy, Reconciled
 from factory.observe import Care, Looker, Pool, Sights
@@ -60,6 +62,8 @@ class World:
     submit_patience_s: int
     """A submission takes effect this long after its intent at the latest."""
     journal: JournalBounds
+    habits: Callable[[float], Mapping[Sort, int]] = field(default=lambda _now_s: {})
+    """Usual run times of jobs as of a moment."""
     watcher: Watcher = field(default_factory=Nobody)
 
 
@@ -187,7 +191,7 @@ def observation_of(
         now_s=now_s,
         sites=sights.sites,
         slots=sights.slots,
-        demands=sights.demands,
+        demands=with_usual_times(sights.demands, world.habits(now_s)),
         pilots=reconciled.open_pilots,
         outcomes=outcomes_of(ledger.outcomes(world.instance)),
         stops=ledger.stops(),

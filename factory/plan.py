@@ -209,7 +209,7 @@ def _largest(room_now: Room, table: MatchTable) -> int:
 
 def _least_s(tallies: Iterable[_Tally]) -> int:
     """The shortest time that any job takes."""
-    return min((tally.bucket.runtime_s for tally in tallies if tally.bucket.runtime_s), default=1)
+    return min((seconds for tally in tallies if (seconds := tally.bucket.expected_s)), default=1)
 
 
 def _buckets(observation: Observation) -> list[Bucket]:

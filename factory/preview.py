@@ -15,6 +15,7 @@ from accounting.model import CancelIntent, JournalBounds, PilotRecord
 from config.model import Config
 from factory.crash import never
 from factory.cycle import World, look, observe
+from factory.habits import Habits
 from factory.matching import match_observation
 from factory.model import Decision, Observation, Plan, Policy, Reason, Verdict
 from factory.observe import Looker, Sights
@@ -77,7 +78,7 @@ def preview(config: Config, ledger: Ledger) -> Preview:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aerotow-")))
         sites = _sites(config, directory, stack)
-        world = _world(config, policy, sites)
+        world = _world(config, policy, sites, ledger)
         looker = Looker(patience_s=clocks_of(config).patience_s)
         stack.callback(looker.close)
         sights = look(world, ledger, looker)
@@ -183,7 +184,7 @@ def _sites(config: Config, directory: Path, stack: ExitStack) -> dict[str, Site]
     return sites
 
 
-def _world(config: Config, policy: Policy, sites: Mapping[str, Site]) -> World:
+def _world(config: Config, policy: Policy, sites: Mapping[str, Site], ledger: Ledger) -> World:
     """A world that can be looked at and in which nothing can be done."""
 
     def render(_pilot: PilotRecord) -> tuple[tuple[str, bytes], ...]:
@@ -202,4 +203,5 @@ def _world(config: Config, policy: Policy, sites: Mapping[str, Site]) -> World:
         crash=never,
         submit_patience_s=0,
         journal=JournalBounds(entries=1, size_bytes=0),
+        habits=Habits(ledger.usual_run_times),
     )

@@ -117,9 +117,10 @@ class Turns:
         """Cores of one job, less where it is known to end before the time that pilots are counted on."""
         cores = max(1, bucket.cores)
         time_s = self._policy.drain_target_s
-        if bucket.runtime_s is None or bucket.runtime_s >= time_s:
+        expected_s = bucket.expected_s
+        if expected_s is None or expected_s >= time_s:
             return cores
-        return cores * max(1, bucket.runtime_s) / time_s
+        return cores * max(1, expected_s) / time_s
 
     def _vo(self, group: str) -> _Vo:
         name = self._vo_of.get(group.lower(), NOBODY)

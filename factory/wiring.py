@@ -21,6 +21,7 @@ from config.model import Site as SiteConfig
 from config.names import pilot_identity, pilot_key
 from factory.crash import Crash, never
 from factory.cycle import World
+from factory.habits import Habits
 from factory.loop import Clocks
 from factory.matching import ObservationMatcher
 from factory.policy import lifetimes_of, policy_of, vo_map_of
@@ -173,6 +174,7 @@ class Worldmaker:
         self._sites: dict[str, tuple[str, Site]] = {}
         """Name to the settings that the adapter was made from, and the adapter."""
         self._meters: dict[str, CallMeter] = {}
+        self._habits = Habits(ledger.usual_run_times)
         self._contacts = Contacts()
         """Where each schedd was last seen: it outlives the cycle, or a restarted collector would hide every queue."""
 
@@ -200,6 +202,7 @@ class Worldmaker:
             crash=self._crash,
             submit_patience_s=int(4 * factory.command_timeout.total_seconds()),
             journal=JournalBounds(entries=factory.journal_cycles, size_bytes=factory.journal_size * 1024 * 1024),
+            habits=self._habits,
             watcher=self.watcher,
         )
 

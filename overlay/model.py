@@ -30,6 +30,14 @@ class Bucket:
     """AllowedExecuteDuration, None when the job declares none."""
     ad_text: str
     """The job's ad as far as matching needs it, new-ClassAd text."""
+    usual_s: int | None = None
+    """Wall seconds of most jobs of the same user, project and size; None: insufficient data."""
+
+    @property
+    def expected_s(self) -> int | None:
+        """How long a job will take: what is usual, and never more than what it declares; None: nobody knows."""
+        known = [seconds for seconds in (self.runtime_s, self.usual_s) if seconds is not None]
+        return min(known, default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

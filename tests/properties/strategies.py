@@ -151,6 +151,7 @@ def buckets(draw: st.DrawFn, ap: str, n: int) -> Bucket:
         disk_mib=draw(st.sampled_from((100, 100, 100, 400, 0, 2000))),
         gpus=draw(st.sampled_from((0, 0, 0, 0, 0, 1))),
         runtime_s=draw(st.sampled_from((None, 60, 60, 600, 600, 3000, 9000))),
+        usual_s=draw(st.sampled_from((None, None, 30, 500))),
         ad_text="",
     )
 

@@ -164,8 +164,8 @@ def test_a_schedd_is_asked_first_and_spared_afterwards_if_it_is_busy(tmp_path: P
 def test_a_busy_schedd_is_asked_again_when_its_interval_is_over(tmp_path: Path) -> None:
     # Mutation: note a spared question down as asked (client.ask): a busy schedd is then never asked again.
     seen = tmp_path / "seen"
-    busy = client_of(tmp_path, asking(seen, ["failed", "Busy", "the schedd is busy"]), busy_interval_s=1.0)
-    busy.contacts.asked["ap1.example", "demand"] = Asked(at_s=time.monotonic() - 0.2, took_s=0.1)
+    busy = client_of(tmp_path, asking(seen, ["failed", "Busy", "the schedd is busy"]), busy_interval_s=2.0)
+    busy.contacts.asked["ap1.example", "demand"] = Asked(at_s=time.monotonic() - 1.2, took_s=0.1)
     first = ask(busy, ONE_JOBS_STEP, ap=AP1, question="demand")
     assert isinstance(first, NoAnswer)
     assert first.busy
