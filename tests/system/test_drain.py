@@ -17,7 +17,7 @@ def fleet() -> Iterator[Fleet]:
     # One pilot only, so that a job that waits can run nowhere else; and it stays while it waits.
     made = new_fleet(
         sites=(BETA,),
-        changes={"max_pilots = 4": "max_pilots = 1", 'idle_timeout = "15 s"': 'idle_timeout = "60 s"'},
+        changes={"max_pilots = 4": "max_pilots = 1", 'idle_timeout = "15 s"': 'idle_timeout = "35 s"'},
     )
     yield made
     clean_up(made)
@@ -26,7 +26,7 @@ def fleet() -> Iterator[Fleet]:
 def test_a_drained_pilot_ends_its_job_and_takes_the_next_only_when_it_is_taken_back(fleet: Fleet) -> None:
     # Mutation: epconfig's MAXJOBRETIREMENTTIME = 0 evicts the job; slots._accepts without DrainingRequestId.
     fleet.start()
-    first = submit_jobs(fleet, 1, seconds=60)
+    first = submit_jobs(fleet, 1, seconds=40)
     wait_until("a pilot is busy", lambda: [one["phase"] for one in fleet.ask("pilots")] == ["busy"])
     (pilot,) = fleet.ask("pilots")
     said = fleet.command("drain", pilot["pilot_id"], "--reason", "new kernel")
