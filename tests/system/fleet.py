@@ -176,6 +176,49 @@ def new_fleet(
     return fleet
 
 
+def give_keys_that_the_collector_does_not_know(fleet: Fleet) -> None:
+    """A secrets directory of its own with other signing keys; the READ tokens are the good ones."""
+    script = """
+        set -eu; umask 077
+        mkdir -p "$1/secrets/keys.d"
+        cp -r /etc/aerotow/secrets/tokens.d "$1/secrets/"
+        for key in /etc/aerotow/secrets/keys.d/pilot-*; do
+            head -c 64 /dev/urandom >"$1/secrets/keys.d/${key##*/}"
+        done
+        sed -i "s#secrets_dir = .*#secrets_dir = \\"$1/secrets\\"#" "$1/aerotow.toml"
+    """
+    containers.execute(FACTORY, ["sh", "-c", script, "keys", fleet.directory], user=model.FACTORY_USER)
+
+
+def let_no_pilot_join(fleet: Fleet) -> None:
+    """Its pilots wait 15 s in vain for the collector; three of them open the breaker."""
+    give_keys_that_the_collector_does_not_know(fleet)
+    text = (containers.read_file(FACTORY, fleet.config) or b"").decode()
+    assert 'join_timeout = "2 min"' in text
+    text = (
+        text.replace('join_timeout = "2 min"', 'join_timeout = "15 s"')
+        + '\n[breaker]\nfailures = 3\nbackoff = "10 min"\n'
+    )
+    owner = f"{model.FACTORY_USER}:{model.FACTORY_USER}"
+    containers.write_file(FACTORY, fleet.config, text.encode(), owner=owner)
+
+
+def assert_pilots_leave_and_the_breaker_opens(fleet: Fleet, site: str) -> None:
+    """Of a fleet of which no pilot joins, with many jobs for this site."""
+
+    def breaker() -> dict[str, Any]:
+        found = next(line for line in fleet.ask("sites")["sites"] if line["site"] == site)["breaker"]
+        return found or {"mode": "unknown"}
+
+    wait_until("the breaker is open", lambda: breaker()["mode"] == "open", timeout_s=180)
+    fleet.wait_ended(timeout_s=120)
+    ended = fleet.ask("pilots", "--all")
+    assert {"not_joined"} == {pilot["end_reason"] for pilot in ended}
+    assert {21} == {pilot["batch"]["exit_code"] for pilot in ended if pilot["batch"] and pilot["batch"]["exit_code"]}
+    assert 3 <= len(ended) <= 8
+    assert "not joined" in breaker()["reason"]
+
+
 def sacct_of(row: model.SlurmSite, instance: str) -> list[BatchJob]:
     """One site's records from its accounting, every one of them (-D), whole (-P)."""
     command = "sacct -X -D -n -P -S now-6hours -E now -u pilot -o JobIDRaw,State,Reason,Start,End,JobName"

@@ -14,7 +14,9 @@ from tests.system.fleet import (
     FACTORY,
     Fleet,
     assert_all_done,
+    assert_pilots_leave_and_the_breaker_opens,
     jobs_left,
+    let_no_pilot_join,
     new_fleet,
     remove_all_jobs,
     submit_jobs,
@@ -100,6 +102,16 @@ def test_plain_jobs_run_in_pilots_there_although_the_factory_is_killed_while_it_
         lambda: condor("condor_q", "-allusers", "-constraint", constraint, "-af", "ClusterId") == "",
         timeout_s=60,
     )
+
+
+@pytest.mark.long
+def test_pilots_that_never_join_leave_and_open_the_breaker(fleet: Fleet) -> None:
+    # Mutation: NOT_JOINED is no failure of the site (factory/breaker.py).
+    let_no_pilot_join(fleet)
+    fleet.start()
+    submit_jobs(fleet, 40)
+    assert_pilots_leave_and_the_breaker_opens(fleet, DELTA.name)
+    assert 3 <= len(pilots_there(fleet)) <= 8
 
 
 def test_a_check_of_the_site_finds_it_well_and_leaves_nothing_there(fleet: Fleet) -> None:

@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from testbed import containers, model, tower
-from tests.system.fleet import FACTORY, Fleet, new_fleet, on_login, submit_jobs, wait_until
+from tests.system.fleet import (
+    FACTORY,
+    Fleet,
+    give_keys_that_the_collector_does_not_know,
+    new_fleet,
+    on_login,
+    submit_jobs,
+    wait_until,
+)
 from tests.system.test_factory import ALPHA, BETA, GAMMA, clean_up, run_to_the_end
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("bed"), pytest.mark.timeout(900)]
@@ -70,18 +78,6 @@ def test_pilots_that_never_join_leave_and_open_the_breaker(fleets: list[Fleet]) 
     assert {21} == {pilot["batch"]["exit_code"] for pilot in ended if pilot["batch"] and pilot["batch"]["exit_code"]}
     assert len(fleet.sacct()) <= 8
     assert "not joined" in site_line(fleet, "beta")["breaker"]["reason"]
-
-
-def give_keys_that_the_collector_does_not_know(fleet: Fleet) -> None:
-    """A secrets directory of its own with other signing keys; the READ tokens are the good ones."""
-    script = """
-        set -eu; umask 077
-        mkdir -p "$1/secrets/keys.d"
-        cp -r /etc/aerotow/secrets/tokens.d "$1/secrets/"
-        for site in alpha beta gamma; do head -c 64 /dev/urandom >"$1/secrets/keys.d/pilot-$site"; done
-        sed -i "s#secrets_dir = .*#secrets_dir = \\"$1/secrets\\"#" "$1/aerotow.toml"
-    """
-    containers.execute(FACTORY, ["sh", "-c", script, "keys", fleet.directory], user=model.FACTORY_USER)
 
 
 def test_a_collector_that_hangs_freezes_and_harms_nothing(fleets: list[Fleet]) -> None:

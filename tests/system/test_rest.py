@@ -12,7 +12,9 @@ from tests.system.fleet import (
     FACTORY,
     Fleet,
     assert_all_done,
+    assert_pilots_leave_and_the_breaker_opens,
     jobs_left,
+    let_no_pilot_join,
     new_fleet,
     on_login,
     remove_all_jobs,
@@ -88,3 +90,14 @@ def test_jobs_run_at_all_three_sites_through_slurmrestd(rest_fleet: tuple[Fleet,
     fleet.wait_ended()
     fleet.assert_no_pilot_doubled()
     fleet.assert_no_pilot_lost()
+
+
+@pytest.mark.long
+def test_pilots_that_never_join_leave_and_open_the_breaker(rest_fleet: tuple[Fleet, str]) -> None:
+    # Mutation: NOT_JOINED is no failure of the site (factory/breaker.py).
+    fleet, _ = rest_fleet
+    let_no_pilot_join(fleet)
+    fleet.start()
+    submit_jobs(fleet, 40, where='TARGET.GlideinSite == "gamma"')
+    assert_pilots_leave_and_the_breaker_opens(fleet, "gamma")
+    assert len(fleet.sacct()) <= 8
