@@ -8,6 +8,7 @@ system's release or a container for some, users of 40 projects.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -69,7 +70,9 @@ def next_cycle(observation: Observation, *, changed: float, seed: int, after_s: 
     """
     The observation of the next cycle, a share of its kinds replaced by new ones and the counts of as many others moved.
 
-    Everything is made anew, as it comes from the schedd: no object of the cycle before is used again.
+    The same share of the pilots is replaced by others that have just joined, and that of their slots is used otherwise
+    than before. Everything is made anew, as it comes from the schedd, the collector and the ledger: no object of the
+    cycle before is used again.
     """
     rng = Random(seed)
     (demand,) = observation.demands
@@ -82,10 +85,14 @@ def next_cycle(observation: Observation, *, changed: float, seed: int, after_s: 
         buckets[n] = kind(rng, seed * 1_000_000 + n, jobs=buckets[n].jobs, sites=len(observation.sites))
     for n in rng.sample(range(len(buckets)), len(some)):
         buckets[n] = replace(buckets[n], jobs=rng.randint(1, 2 * buckets[n].jobs))
+    now_s = int(observation.now_s) + after_s
+    slots, pilots = _next_pilots(Random(f"pilots {seed}"), observation, changed=changed, now_s=now_s, seed=seed)
     return replace(
         observation,
-        now_s=observation.now_s + after_s,
+        now_s=now_s,
         demands=(replace(demand, buckets=tuple(sorted(buckets))),),
+        slots=SlotsSeen(taken_s=now_s, slots=slots),
+        pilots=pilots,
     )
 
 
@@ -176,6 +183,45 @@ def _site(rng: Random, number: int) -> SitePolicy:
         slot_attributes=tuple(sorted(attributes.items())),
     )
     return SitePolicy(offer=offer, max_pilots=200, max_pending=20)
+
+
+def _next_pilots(
+    rng: Random, observation: Observation, *, changed: float, now_s: int, seed: int
+) -> tuple[tuple[Slot, ...], tuple[PilotRecord, ...]]:
+    """A share of the pilots left and as many others joined; of as many more the jobs that they run are others."""
+    assert isinstance(observation.slots, SlotsSeen)
+    both = [
+        (replace(slot, ad_text="".join(("", slot.ad_text[:1], slot.ad_text[1:]))), replace(pilot, slot_seen_s=now_s))
+        for slot, pilot in zip(observation.slots.slots, observation.pilots, strict=True)
+    ]
+    if not both:
+        return (), ()
+    count = max(1, round(len(both) * changed))
+    for n in rng.sample(range(len(both)), count):
+        slot, pilot = both[n]
+        both[n] = _busy(slot, rng.randint(0, slot.cores)), pilot
+    for n in rng.sample(range(len(both)), count):
+        # Another pilot of the same offer: its ad differs in its name and its times.
+        slot, pilot = both[n]
+        name = pilot_id(instance="tow", site=slot.site, cycle=f"{0x6B49D200 + seed:x}abcd", n=n)
+        text = slot.ad_text.replace(slot.pilot_id, name)
+        ends_s = now_s + pilot.offer.shape.walltime_s
+        for attribute, at_s in (("GlideinToDie", ends_s), ("GlideinToRetire", ends_s - 300)):
+            text = re.sub(rf" {attribute} = \d+;", f" {attribute} = {at_s};", text)
+        slot = replace(slot, pilot_id=name, name=f"slot1@{name}", to_die_s=ends_s, started_s=now_s - 10, ad_text=text)
+        pilot = replace(
+            pilot, pilot_id=name, cycle=f"{0x6B49D200 + seed:x}abcd", intended_s=now_s - 70,
+            submit_deadline_s=now_s - 10, started_s=now_s - 10, joined_s=now_s,
+        )  # fmt: skip
+        both[n] = _busy(slot, 0), pilot
+    # As the ledger gives them.
+    both.sort(key=lambda pair: pair[0].pilot_id)
+    return tuple(slot for slot, _ in both), tuple(pilot for _, pilot in both)
+
+
+def _busy(slot: Slot, cores: int) -> Slot:
+    """The slot with jobs in so many of its cores."""
+    return replace(slot, busy_cores=cores, busy_memory_mib=cores * 1000, busy_disk_mib=cores * 100, running_jobs=cores)
 
 
 def _pilots(
