@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heapreplace
+from typing import Generic, Protocol, TypeVar
 
 from factory.model import Policy, VoShare
 from overlay.model import Bucket
@@ -27,6 +29,10 @@ class _Project:
     """Kinds of jobs with how many are left, the next one last."""
     served: float = 0.0
 
+    def rank(self) -> tuple[float, str]:
+        """The least comes first."""
+        return self.served / self.weight, self.name
+
 
 @dataclass(slots=True)
 class _Vo:
@@ -34,10 +40,48 @@ class _Vo:
     projects: dict[str, _Project] = field(default_factory=dict)
     served: float = 0.0
     """Cores that it has or was given, for the whole of the time that pilots are counted on."""
+    waiting: _Line[_Project] = field(default_factory=lambda: _Line(()))
 
     def rank(self) -> tuple[bool, float, str]:
         """The least comes first."""
         return self.served >= self.share.guaranteed_cores, self.served / self.share.weight, self.share.vo
+
+
+class _Ranked(Protocol):
+    def rank(self) -> tuple[float | str, ...]: ...
+
+
+_R = TypeVar("_R", bound=_Ranked)
+
+
+class _Line(Generic[_R]):
+    """
+    Those who have jobs, the one of least rank first.
+
+    Ranks only grow, since nothing that was served is taken back, so it is enough to look at the foremost: whoever has
+    grown meanwhile goes back to where he belongs. No two ranks are the same.
+    """
+
+    def __init__(self, members: Iterable[_R]) -> None:
+        self._heap = [(one.rank(), one) for one in members]
+        heapify(self._heap)
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def first(self) -> _R:
+        """Whose turn it is."""
+        while True:
+            known, one = self._heap[0]
+            rank = one.rank()
+            if rank == known:
+                return one
+            heapreplace(self._heap, (rank, one))
+
+    def leave(self, one: _R) -> None:
+        """The one that came first last time has no more jobs."""
+        assert self._heap[0][1] is one
+        heappop(self._heap)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,37 +107,42 @@ class Turns:
         self._vo_of = {project: vos[0] for project, vos in policy.project_vos if vos}
         self._shares = {share.vo: share for share in policy.shares}
         self._vos: dict[str, _Vo] = {}
+        self._known: dict[str, tuple[_Vo, _Project]] = {}
         self._quantum = quantum
         for bucket in buckets:
-            self._project(bucket.group).queue.append((bucket, bucket.jobs))
+            self._whose(bucket.group)[1].queue.append((bucket, bucket.jobs))
         for vo in self._vos.values():
             for project in vo.projects.values():
                 project.queue.reverse()
         for group, cores in sorted(running.items()):
-            project = self._project(group)
+            vo, project = self._whose(group)
             project.served += cores
-            self._vo(group).served += cores
+            vo.served += cores
 
     def __iter__(self) -> Iterator[Turn]:
         """Turn after turn, until every job has had one; tell :meth:`served` in between."""
-        waiting = [vo for _, vo in sorted(self._vos.items()) if any(p.queue for p in vo.projects.values())]
+        for vo in self._vos.values():
+            vo.waiting = _Line(project for project in vo.projects.values() if project.queue)
+        waiting = _Line(vo for vo in self._vos.values() if vo.waiting)
         while waiting:
-            vo = min(waiting, key=_Vo.rank)
-            project = min((p for p in vo.projects.values() if p.queue), key=lambda p: (p.served / p.weight, p.name))
-            alone = len(waiting) == 1 and sum(bool(p.queue) for p in vo.projects.values()) == 1
-            yield self._turn(vo, project, alone=alone)
-            if not any(p.queue for p in vo.projects.values()):
-                waiting.remove(vo)
+            vo = waiting.first()
+            project = vo.waiting.first()
+            yield self._turn(vo, project, alone=len(waiting) == len(vo.waiting) == 1)
+            if not project.queue:
+                vo.waiting.leave(project)
+                if not vo.waiting:
+                    waiting.leave(vo)
 
     def served(self, bucket: Bucket, jobs: int) -> None:
         """So many of the jobs were given to pilots."""
         cores = jobs * self._cores(bucket)
-        self._project(bucket.group).served += cores
-        self._vo(bucket.group).served += cores
+        vo, project = self._whose(bucket.group)
+        project.served += cores
+        vo.served += cores
 
     def drop(self, bucket: Bucket) -> int:
-        """Take back what is left of a kind that nobody takes any more: how many jobs that is."""
-        queue = self._project(bucket.group).queue
+        """Take back what is left of the kind whose turn it is, as nobody takes it any more: how many jobs that is."""
+        queue = self._whose(bucket.group)[1].queue
         return queue.pop()[1] if queue and queue[-1][0] is bucket else 0
 
     def _turn(self, vo: _Vo, project: _Project, *, alone: bool) -> Turn:
@@ -122,18 +171,20 @@ class Turns:
             return cores
         return cores * max(1, expected_s) / time_s
 
-    def _vo(self, group: str) -> _Vo:
-        name = self._vo_of.get(group.lower(), NOBODY)
-        if name not in self._vos:
-            self._vos[name] = _Vo(self._shares.get(name) or VoShare(vo=name))
-        return self._vos[name]
-
-    def _project(self, group: str) -> _Project:
-        vo, name = self._vo(group), group.lower()
-        if name not in vo.projects:
-            weight = dict(vo.share.projects).get(name, 1.0)
-            vo.projects[name] = _Project(name, weight)
-        return vo.projects[name]
+    def _whose(self, group: str) -> tuple[_Vo, _Project]:
+        """A group's organisation and project."""
+        known = self._known.get(group)
+        if known is None:
+            name = group.lower()
+            vo_name = self._vo_of.get(name, NOBODY)
+            vo = self._vos.get(vo_name)
+            if vo is None:
+                vo = self._vos[vo_name] = _Vo(self._shares.get(vo_name) or VoShare(vo=vo_name))
+            project = vo.projects.get(name)
+            if project is None:
+                project = vo.projects[name] = _Project(name, dict(vo.share.projects).get(name, 1.0))
+            known = self._known[group] = vo, project
+        return known
 
 
 _ROUNDING = 1e-9
