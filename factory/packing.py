@@ -43,6 +43,13 @@ class Bits:
         return known
 
 
+FEW = 24
+"""
+Up to so many places are asked one by one; for more the whole row is put into our order, which takes as long as some
+hundred questions and is kept.
+"""
+
+
 class _Levels:
     """Which places have how much of one thing left, by powers of two: a place with less than needed may be named."""
 
@@ -52,6 +59,8 @@ class _Levels:
     def set(self, place: int, before: int, now: int) -> None:
         """The place has ``now`` left instead of ``before``."""
         old, new = max(0, before).bit_length(), max(0, now).bit_length()
+        if old == new:
+            return
         bit = 1 << place
         while len(self._masks) <= new:
             self._masks.append(0)
@@ -71,30 +80,24 @@ class Stock:
 
     def __init__(self, vacancies: Iterable[Vacancy], table: MatchTable, lifetimes: Lifetimes, *, least_s: int) -> None:
         """``least_s`` is the shortest time that any job takes: what has less work left than that is full."""
-        self.vacancies = list(vacancies)
+        self.vacancies: list[Vacancy] = []
         self._table = table
         self._lifetimes = lifetimes
         self._least_s = max(1, least_s)
-        self._bits = Bits([_column(vacancy, table) for vacancy in self.vacancies])
-        self._old = len(self.vacancies)
-        self._new: list[tuple[int, int]] = []
-        self._rows: dict[int, tuple[int, int]] = {}
+        self._columns: list[int | None] = []
+        self._lefts: list[tuple[int, int, int, int]] = []
         self._sites: dict[str, int] = {}
         self._levels = (_Levels(), _Levels(), _Levels(), _Levels())
         self._lives = _Levels()
-        for place, vacancy in enumerate(self.vacancies):
-            self._put(place, vacancy)
+        for vacancy in vacancies:
+            self._put(vacancy)
+        self._bits, self._sorted = Bits(self._columns), len(self._columns)
 
     def add(self, vacancy: Vacancy, bucket: Bucket, jobs: int) -> int:
         """A new pilot for jobs of a bucket: how many of them it takes."""
-        place = len(self.vacancies)
-        self.vacancies.append(vacancy)
-        self._put(place, vacancy)
-        column = _column(vacancy, self._table)
-        if column is not None:
-            self._new.append((column, 1 << place))
+        self._put(vacancy)
         taken = min(jobs, fits(vacancy, bucket, self._lifetimes))
-        self._take(place, bucket, taken)
+        self._take(len(self.vacancies) - 1, bucket, taken)
         return taken
 
     def absorb(self, bucket: Bucket, jobs: int, closed: frozenset[str]) -> Iterator[tuple[Vacancy, int]]:
@@ -116,36 +119,51 @@ class Stock:
                 yield vacancy, taken
 
     def _able(self, bucket: Bucket, closed: frozenset[str]) -> int:
-        places = self._matching(self._table.rows.get(bucket.key, 0))
+        """Places that match and have what is needed, or nearly; most kinds find none left, so this is asked first."""
+        places = self._lives.at_least(max(0, need_s(bucket, self._lifetimes)))
         for level, need in zip(self._levels, needs(bucket), strict=True):
             if need > 0:
                 places &= level.at_least(need)
-        places &= self._lives.at_least(max(0, need_s(bucket, self._lifetimes)))
         for site in closed:
             places &= ~self._sites.get(site, 0)
-        return places
+        return self._matching(places, self._table.rows.get(bucket.key, 0)) if places else 0
 
-    def _matching(self, row: int) -> int:
-        """Places that match, the new ones since the last question for this row added."""
-        places, heard = self._rows.get(row) or (self._bits.of(row) if self._old else 0, 0)
-        if heard < len(self._new):
-            for column, new in self._new[heard:]:
-                if row >> column & 1:
-                    places |= new
-        self._rows[row] = places, len(self._new)
-        return places
+    def _matching(self, places: int, row: int) -> int:
+        """Those of the places that match."""
+        if places.bit_count() <= FEW:
+            return self._asked(places, row)
+        if len(self._columns) - self._sorted > FEW:
+            self._bits, self._sorted = Bits(self._columns), len(self._columns)
+        late = places >> self._sorted << self._sorted
+        return self._asked(late, row) | places & self._bits.of(row)
 
-    def _put(self, place: int, vacancy: Vacancy) -> None:
+    def _asked(self, places: int, row: int) -> int:
+        """The same, each place asked by itself."""
+        found = 0
+        while places:
+            bit = places & -places
+            places ^= bit
+            column = self._columns[bit.bit_length() - 1]
+            if column is not None and row >> column & 1:
+                found |= bit
+        return found
+
+    def _put(self, vacancy: Vacancy) -> None:
+        """One more to the end."""
+        place, left = len(self.vacancies), self._left(vacancy)
+        self.vacancies.append(vacancy)
+        self._columns.append(_column(vacancy, self._table))
+        self._lefts.append(left)
         self._sites[vacancy.site] = self._sites.get(vacancy.site, 0) | 1 << place
         self._lives.set(place, 0, int(vacancy.life_s))
-        for level, left in zip(self._levels, self._left(vacancy), strict=True):
-            level.set(place, 0, left)
+        for level, has in zip(self._levels, left, strict=True):
+            level.set(place, 0, has)
 
     def _take(self, place: int, bucket: Bucket, jobs: int) -> None:
-        vacancy = self.vacancies[place]
-        before = self._left(vacancy)
+        vacancy, before = self.vacancies[place], self._lefts[place]
         vacancy.take(bucket, jobs)
-        for level, old, new in zip(self._levels, before, self._left(vacancy), strict=True):
+        now = self._lefts[place] = self._left(vacancy)
+        for level, old, new in zip(self._levels, before, now, strict=True):
             level.set(place, old, new)
 
     def _left(self, vacancy: Vacancy) -> tuple[int, int, int, int]:
