@@ -23,8 +23,10 @@ class _Site:
     """One site's count-down."""
 
     room: SiteRoom
-    first: int
-    """The bit of its first entry; the others follow."""
+    bits: range
+    """The bits of its entries."""
+    mask: int
+    """The same together."""
     preference: tuple[float, str]
 
 
@@ -40,9 +42,10 @@ class Openings:
         self._empty: list[Vacancy] = []
         self._open = 0
         for n, site in enumerate(room.sites):
-            first = len(self._entries)
-            self._sites.append(_Site(site, first, preference(site, policy)))
-            for entry in site.policy.entries:
+            first, entries = len(self._entries), site.policy.entries
+            mask = ((1 << len(entries)) - 1) << first
+            self._sites.append(_Site(site, range(first, first + len(entries)), mask, preference(site, policy)))
+            for entry in entries:
                 self._entries.append((n, entry))
                 self._empty.append(new_vacancy("", entry.offer, policy))
             self._recount(self._sites[n])
@@ -70,7 +73,7 @@ class Openings:
             site = self._sites[n]
             able = [
                 (entry, count)
-                for entry in range(site.first, site.first + len(site.room.policy.entries))
+                for entry in site.bits
                 if found >> entry & 1 and (count := fits(self._empty[entry], bucket, self._policy.lifetimes)) > 0
             ]
             if able:
@@ -85,8 +88,7 @@ class Openings:
             yield from sorted(sites, key=lambda n: self._sites[n].preference)
             return
         for _, n in list(self._order):
-            site = self._sites[n]
-            if found >> site.first & ((1 << len(site.room.policy.entries)) - 1):
+            if found & self._sites[n].mask:
                 yield n
 
     def _waste(self, entry: int, bucket: Bucket, jobs: int) -> tuple[int, int, int]:
@@ -101,7 +103,7 @@ class Openings:
     def _take(self, n: int, entry: int) -> tuple[Offer, Vacancy]:
         """Count one pilot."""
         site = self._sites[n]
-        site.room = with_new(site.room, entry - site.first)
+        site.room = with_new(site.room, entry - site.bits.start)
         self._left -= 1
         self.asked += 1
         old = (site.preference, n)
@@ -114,8 +116,8 @@ class Openings:
 
     def _recount(self, site: _Site) -> None:
         """Which of the site's entries are still open."""
-        for n in range(len(site.room.policy.entries)):
-            bit = 1 << (site.first + n)
+        for n, place in enumerate(site.bits):
+            bit = 1 << place
             if allowance(site.room, n) > 0:
                 self._open |= bit
             else:
