@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _ATTRIBUTE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
 
 
 def classad_string(text: str) -> str:
@@ -13,7 +14,7 @@ def classad_string(text: str) -> str:
 
     Control characters other than tab and newline have no portable escape and are refused.
     """
-    if any(ord(c) < 32 and c not in "\t\n" for c in text):
+    if _CONTROL.search(text):
         raise ValueError(f"{text!r} has a control character that a ClassAd string cannot hold")
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
     return f'"{escaped}"'
