@@ -90,12 +90,16 @@ class _Tally:
         """The same for good."""
         return Placed(
             bucket=self.bucket,
-            absorbed=tuple(Absorbed(site=s, running=r, waiting=w) for s, (r, w) in sorted(self.absorbed.items())),
+            absorbed=tuple(Absorbed(site=s, running=r, waiting=w) for s, (r, w) in sorted(self.absorbed.items()))
+            if self.absorbed
+            else (),
             rest=self.rest,
             granted=tuple(
                 Granted(site=site, shape=shape, count=count, jobs=jobs)
                 for (site, shape), (count, jobs) in sorted(self.granted.items())
-            ),
+            )
+            if self.granted
+            else (),
             unplaced=self.unplaced,
             over=self.over,
             asked=self.asked,
