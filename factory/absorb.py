@@ -160,7 +160,7 @@ def fits(vacancy: Vacancy, bucket: Bucket, lifetimes: Lifetimes) -> int:
     at_a_time = in_all = _MANY
     for has, work, need in zip(free, vacancy.work, needs(bucket), strict=True):
         if need > 0:
-            if has < need:
+            if has < need or work < need * busy_s:
                 return 0
             at_a_time = min(at_a_time, has // need)
             in_all = min(in_all, work // (need * busy_s))
