@@ -201,8 +201,8 @@ def _next_pilots(
         slot, pilot = both[n]
         both[n] = _busy(slot, rng.randint(0, slot.cores)), pilot
     for n in rng.sample(range(len(both)), count):
-        # Another pilot of the same offer: its ad differs in its name and its times.
-        slot, pilot = both[n]
+        # At any site that has some: the ad is that of another pilot there, but for its name and its times.
+        slot, pilot = rng.choice(both)
         name = pilot_id(instance="tow", site=slot.site, cycle=f"{0x6B49D200 + seed:x}abcd", n=n)
         text = slot.ad_text.replace(slot.pilot_id, name)
         ends_s = now_s + pilot.offer.shape.walltime_s
