@@ -127,8 +127,9 @@ class Leaf:
         self._groups: Groups | None = None
         self._rows: dict[Values, Bits] = {}
         self._cells: dict[Values, dict[Values, int]] = {}
-        self._job_values: dict[Values, object] = {}
+        self._job_values: dict[Values, tuple[object, str | None]] = {}
         self._sides: Sides = {}
+        self._side: SlotSide | None = None
 
     def split(self, operator: str, job_side: str, slot_side: str, sides: Sides) -> None:
         """Say that it is ``job_side operator slot_side``, where each side reads its own ad only."""
@@ -137,6 +138,8 @@ class Leaf:
 
     def refresh(self, scope: int, now_s: int) -> bool:
         """Let go of what no longer holds; whether there was anything."""
+        # It may be nobody's any more.
+        self._side = None
         groups = self._block.groups(self._slot_names, scope)
         moved = self._clock and now_s != self._now_s
         if groups is self._groups and scope == self._scope and not moved:
@@ -184,13 +187,15 @@ class Leaf:
         if not self._groups.bits:
             return NOTHING
         operator, job_side, _ = self._split
-        if values not in self._job_values:
-            self._job_values[values] = self._evaluated(job_side, job, next(iter(self._groups.bits)))
-        value = self._job_values[values]
-        if literal_of(value) is None:
+        known = self._job_values.get(values)
+        if known is None:
+            value = self._evaluated(job_side, job, next(iter(self._groups.bits)))
+            known = self._job_values[values] = value, literal_of(value)
+        value, text = known
+        if text is None:
             return self._plain_bits(values, job)
-        side = self._slot_side(job)
-        true, error = side.index.bits(operator, value)
+        side = self._side = self._side or self._slot_side(job)
+        true, error = side.index.bits(operator, value, text)
         for slot_values, bits in side.odd:
             kind = kind_of(self._evaluated(self.text, job, slot_values))
             true |= bits if kind == 1 else 0
@@ -234,14 +239,14 @@ class Cell:
 
     __slots__ = ("bits", "clause", "values")
 
-    def __init__(self, clause: Clause, values: object) -> None:
+    def __init__(self, clause: Clause, values: tuple[Values, ...]) -> None:
         self.clause = clause
         self.values = values
         self.bits: int | None = None
 
     def fill(self, job: LazyAd) -> int:
         """Work it out on one of these jobs."""
-        self.bits = found = self.clause.bits(job)
+        self.bits = found = self.clause.bits(job, self.values)
         return found
 
 
@@ -251,7 +256,7 @@ class Clause:
     def __init__(self, owner: Owner, text: str, leaves: tuple[Leaf, ...]) -> None:
         self.owner: Owner = owner
         self.text = text
-        self.cells: dict[object, Cell] = {}
+        self.cells: dict[tuple[Values, ...], Cell] = {}
         """By the job's texts on which it depends."""
         self.constant = all(leaf.job_names == () for leaf in leaves)
         self.moves = any(leaf.moves for leaf in leaves)
@@ -280,11 +285,11 @@ class Clause:
             known = self.cells[values] = Cell(self, values)
         return known
 
-    def bits(self, job: LazyAd) -> int:
-        """The slots that it lets have a job."""
+    def bits(self, job: LazyAd, values: tuple[Values, ...]) -> int:
+        """The slots that it lets have a job, which says ``values`` to its leaves."""
         true = error = 0
-        for leaf in self._leaves:
-            leaf_true, leaf_error = leaf.bits(leaf.values_of(job), job)
+        for leaf, leaf_values in zip(self._leaves, values, strict=True):
+            leaf_true, leaf_error = leaf.bits(leaf_values, job)
             # An operand that is an error makes the whole one, whatever follows.
             true |= leaf_true & ~error
             error |= leaf_error & ~true

@@ -73,10 +73,12 @@ def match_table(buckets: Iterable[Bucket], slot_ads: Mapping[str, str], *, now_s
 
 @dataclass(slots=True)
 class _Job:
-    """A job's ad and the clauses that decide about it, for offers and for pilots, with the version they hold for."""
+    """A job's ad and the clauses that decide about it, for offers and for pilots, with the versions they hold for."""
 
     ad: LazyAd
-    parts: list[tuple[int, Parts | None]]
+    versions: tuple[int, int] = (-1, -1)
+    offers: Parts | None = None
+    pilots: Parts | None = None
 
 
 class Matcher:
@@ -104,29 +106,33 @@ class Matcher:
         self._offers.update(offers, now_s=moment_s, jobs=len(ads))
         self._pilots.update(pilots, now_s=moment_s, jobs=len(ads))
         rows: dict[str, int] = {}
+        versions = self._offers.version, self._pilots.version
         for bucket_key in sorted(ads):
             ad_text = ads[bucket_key]
-            job = self._jobs.get(ad_text) or before.get(ad_text) or _Job(ad=job_ad(ad_text), parts=[])
+            job = self._jobs.get(ad_text) or before.get(ad_text) or _Job(ad=job_ad(ad_text))
             self._jobs[ad_text] = job
-            rows[bucket_key] = self._row(job, len(offers))
+            rows[bucket_key] = self._row(job, versions, len(offers))
         return MatchTable(
             columns={key: column for column, key in enumerate(keys)},
             rows=rows,
             failed=Reasons(jobs=ads, slots=dict(slot_ads), now_s=moment_s),
         )
 
-    def _row(self, job: _Job, offers: int) -> int:
+    def _row(self, job: _Job, versions: tuple[int, int], offers: int) -> int:
         """The slots that match a job: offers first, then pilots."""
-        if not job.ad.conjuncts():
+        ad = job.ad
+        if not ad.conjuncts():
             return 0
-        both = (self._offers, self._pilots)
-        if [version for version, _ in job.parts] != [bulk.version for bulk in both]:
-            job.parts = [(bulk.version, bulk.parts_of(job.ad) if bulk.block.keys else None) for bulk in both]
+        if job.versions != versions:
+            job.versions = versions
+            job.offers = self._offers.parts_of(ad) if self._offers.block.keys else None
+            job.pilots = self._pilots.parts_of(ad) if self._pilots.block.keys else None
         found = 0
-        for bulk, (_, parts), shift in zip(both, job.parts, (0, offers), strict=True):
-            if parts is not None:
-                found |= bulk.row(job.ad, parts) << shift
-        job.ad.forget()
+        if job.offers is not None:
+            found = self._offers.row(ad, job.offers)
+        if job.pilots is not None:
+            found |= self._pilots.row(ad, job.pilots) << offers
+        ad.forget()
         return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from overlay.classads import ClassAdException, ExprTree, Value, show, truth
@@ -98,29 +98,32 @@ class ValueIndex:
         for bits in self._strings.values():
             self._all_strings |= bits
 
-    def bits(self, operator: str, value: object) -> Bits:
-        """Where ``value operator slot's value`` is true, and where it is an error."""
+    def bits(self, operator: str, value: object, text: str) -> Bits:
+        """Where ``value operator slot's value`` is true, and where it is an error; ``text`` is the value as literal."""
         numbers = strings = None
         if _is_number(value):
             assert isinstance(value, int | float)
             numbers = self._numbers(operator, value)
         elif isinstance(value, str) and value.isascii():
             strings = self._of_strings(operator, value)
-        rest = list(self._others)
-        if numbers is None:
-            rest += ((repr(number), bits) for (_, number), bits in self._typed.items())
-        if strings is None:
-            rest += ((show(text), bits) for text, bits in self._strings.items())
         true, error = (numbers or 0) | (strings or 0), 0
-        text = literal_of(value)
-        assert text is not None
-        for other, bits in rest:
+        for other, bits in self._rest(numbers=numbers is None, strings=strings is None):
             kind = compare(operator, text, other)
             if kind == 1:
                 true |= bits
             elif kind == 2:
                 error |= bits
         return true, error
+
+    def _rest(self, *, numbers: bool, strings: bool) -> Iterator[tuple[str, int]]:
+        """What the bindings have to compare: the odd values, and of the others those that are not known already."""
+        yield from self._others
+        if numbers:
+            for (_, number), bits in self._typed.items():
+                yield repr(number), bits
+        if strings:
+            for string, bits in self._strings.items():
+                yield show(string), bits
 
     def _numbers(self, operator: str, value: float) -> int | None:
         """Where the comparison with a number is true, None where this is not known."""
