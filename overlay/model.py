@@ -36,8 +36,10 @@ class Bucket:
     @property
     def expected_s(self) -> int | None:
         """How long a job will take: what is usual, and never more than what it declares; None: nobody knows."""
-        known = [seconds for seconds in (self.runtime_s, self.usual_s) if seconds is not None]
-        return min(known, default=None)
+        usual_s, declared_s = self.usual_s, self.runtime_s
+        if usual_s is None or declared_s is None:
+            return declared_s if usual_s is None else usual_s
+        return min(usual_s, declared_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
