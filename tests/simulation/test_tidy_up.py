@@ -41,8 +41,8 @@ PAUSE_S = 0.0078125
 
 
 def test_garbage_of_a_cycle_is_gone_before_the_pause_and_what_stays_is_left_alone(tmp_path: Path) -> None:
-    # Mutations: run_loop without tidy_up; tidy_up without gc.unfreeze, without gc.collect, without gc.freeze; run_loop
-    # leaves everything frozen at its end.
+    # Mutations: run_loop without tidy_up, or without leave_tidy; tidy_up without gc.unfreeze, without gc.collect,
+    # without gc.freeze.
     made = SimWorld(directory=tmp_path)
     made.ledger.release_lease(made.lease)
     pauses = _Pauses()
