@@ -1,5 +1,7 @@
 """
-Time and memory of match and plan: a cold cycle, and warm ones in which a share of the jobs has changed.
+Time and memory of match and plan: a cold cycle, and warm ones in which a share of jobs and pilots has changed.
+
+Between two cycles garbage is collected, as the loop does it; its time is told apart.
 
 Run with ``python -m benchmarks.cold_warm``; see benchmarks/README.md.
 """
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from benchmarks.generate import Size, next_cycle, workload
+from factory.garbage import tidy_up
 from factory.matching import ObservationMatcher
 from factory.plan import decide
 
@@ -34,7 +37,8 @@ SIZES = (
 
 
 HEAD = (
-    "| jobs | kinds | sites | pilots | cold match | plan | cold s | warm match | plan | warm s | input MiB | peak MiB |"
+    "| jobs | kinds | sites | pilots | cold match | plan | cold s "
+    "| warm match | plan | warm s | worst s | pause s | input MiB | peak MiB |"
 )
 
 
@@ -46,6 +50,10 @@ class Times:
     cold_plan_s: float
     warm_match_s: float
     warm_plan_s: float
+    worst_s: float
+    """Of the warm cycles the one in which match and plan together took longest."""
+    pause_s: float
+    """Collecting garbage after a warm cycle."""
     workload_mib: int
     peak_mib: int
 
@@ -58,18 +66,23 @@ def measured(size: Size, *, warm: int, changed: float) -> Times:
     gc.collect()
     table, cold_match_s = _timed(lambda: matcher(observation, policy))
     _, cold_plan_s = _timed(lambda: decide(observation, table, policy))
-    match_s, plan_s = [], []
+    match_s, plan_s, pause_s = [], [], []
+    tidy_up()
     for seed in range(1, warm + 1):
         observation = next_cycle(observation, changed=changed, seed=seed)
         table, taken_s = _timed(lambda seen=observation: matcher(seen, policy))  # type: ignore[misc]
         match_s.append(taken_s)
         _, taken_s = _timed(lambda seen=observation, known=table: decide(seen, known, policy))  # type: ignore[misc]
         plan_s.append(taken_s)
+        _, taken_s = _timed(tidy_up)
+        pause_s.append(taken_s)
     return Times(
         cold_match_s=cold_match_s,
         cold_plan_s=cold_plan_s,
         warm_match_s=statistics.median(match_s),
         warm_plan_s=statistics.median(plan_s),
+        worst_s=max(map(sum, zip(match_s, plan_s, strict=True))),
+        pause_s=statistics.median(pause_s),
         workload_mib=workload_mib,
         peak_mib=_peak_mib(),
     )
@@ -82,7 +95,7 @@ def row(size: Size, times: Times) -> str:
         f"| {size.jobs:,} | {size.kinds:,} | {size.sites:,} | {size.pilots:,} "
         f"| {times.cold_match_s:.2f} | {times.cold_plan_s:.2f} | {cold_s:.2f} "
         f"| {times.warm_match_s:.3f} | {times.warm_plan_s:.3f} | {warm_s:.3f} "
-        f"| {times.workload_mib} | {times.peak_mib} |"
+        f"| {times.worst_s:.3f} | {times.pause_s:.3f} | {times.workload_mib} | {times.peak_mib} |"
     )
 
 
@@ -106,11 +119,11 @@ def main() -> None:
     parser.add_argument("--warm", type=int, default=5, help="warm cycles")
     parser.add_argument("--changed", type=float, default=0.01, help="share of the kinds that change between cycles")
     given = parser.parse_args()
-    sizes = SIZES
+    sizes: tuple[Size, ...] = SIZES
     if given.jobs is not None:
         sizes = (Size(jobs=given.jobs, kinds=given.kinds, sites=given.sites, pilots=given.pilots),)
     print(HEAD)
-    print("|" + "---|" * 12)
+    print("|" + "---|" * 14)
     for size in sizes:
         # A process each: the peak of one is not the other's.
         with multiprocessing.get_context("spawn").Pool(1) as pool:
