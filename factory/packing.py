@@ -78,16 +78,17 @@ class _Levels:
 class Stock:
     """All vacancies in the order in which they get jobs; new pilots come to the end."""
 
-    def __init__(self, vacancies: Iterable[Vacancy], table: MatchTable, lifetimes: Lifetimes, *, least_s: int) -> None:
-        """``least_s`` is the shortest time that any job takes: what has less work left than that is full."""
+    def __init__(self, vacancies: Iterable[Vacancy], table: MatchTable, lifetimes: Lifetimes) -> None:
         self.vacancies: list[Vacancy] = []
         self._table = table
         self._lifetimes = lifetimes
-        self._least_s = max(1, least_s)
         self._columns: list[int | None] = []
-        self._lefts: list[tuple[int, int, int, int]] = []
+        self._lefts: list[tuple[int, ...]] = []
         self._sites: dict[str, int] = {}
-        self._levels = (_Levels(), _Levels(), _Levels(), _Levels())
+        self._levels = tuple(_Levels() for _ in range(12))
+        """As :func:`_left` has it: four of what is free, four of the time that is left, four of the work."""
+        self._fluid = False
+        """Whether work is anything else than what is free."""
         self._lives = _Levels()
         for vacancy in vacancies:
             self._put(vacancy)
@@ -121,9 +122,16 @@ class Stock:
     def _able(self, bucket: Bucket, closed: frozenset[str]) -> int:
         """Places that match and have what is needed, or nearly; most kinds find none left, so this is asked first."""
         places = self._lives.at_least(max(0, need_s(bucket, self._lifetimes)))
-        for level, need in zip(self._levels, needs(bucket), strict=True):
+        expected_s = bucket.expected_s
+        for thing, need in enumerate(needs(bucket)):
             if need > 0:
-                places &= level.at_least(need)
+                places &= self._levels[thing].at_least(need)
+                if self._fluid:
+                    # A job takes its own time, or all that the pilot has where that is less.
+                    enough = self._levels[thing + 4].at_least(need)
+                    if expected_s is not None:
+                        enough |= self._levels[thing + 8].at_least(need * max(1, expected_s))
+                    places &= enough
         for site in closed:
             places &= ~self._sites.get(site, 0)
         return self._matching(places, self._table.rows.get(bucket.key, 0)) if places else 0
@@ -150,7 +158,8 @@ class Stock:
 
     def _put(self, vacancy: Vacancy) -> None:
         """One more to the end."""
-        place, left = len(self.vacancies), self._left(vacancy)
+        place, left = len(self.vacancies), _left(vacancy)
+        self._fluid |= vacancy.time_s > 1
         self.vacancies.append(vacancy)
         self._columns.append(_column(vacancy, self._table))
         self._lefts.append(left)
@@ -162,20 +171,30 @@ class Stock:
     def _take(self, place: int, bucket: Bucket, jobs: int) -> None:
         vacancy, before = self.vacancies[place], self._lefts[place]
         vacancy.take(bucket, jobs)
-        now = self._lefts[place] = self._left(vacancy)
+        now = self._lefts[place] = _left(vacancy)
         for level, old, new in zip(self._levels, before, now, strict=True):
-            level.set(place, old, new)
+            if old != new:
+                level.set(place, old, new)
 
-    def _left(self, vacancy: Vacancy) -> tuple[int, int, int, int]:
-        """What one more job could get of each thing at most."""
-        work = vacancy.work
-        least_s = min(self._least_s, vacancy.time_s)
-        return (
-            min(vacancy.cores, work[0] // least_s),
-            min(vacancy.memory_mib, work[1] // least_s),
-            min(vacancy.disk_mib, work[2] // least_s),
-            min(vacancy.gpus, work[3] // least_s),
-        )
+
+def _left(vacancy: Vacancy) -> tuple[int, ...]:
+    """Of cores, memory, disk and GPUs: what is free at a time, what one could have all the time, and the work left."""
+    cores, memory, disk, gpus = vacancy.work
+    time_s = vacancy.time_s
+    return (
+        vacancy.cores,
+        vacancy.memory_mib,
+        vacancy.disk_mib,
+        vacancy.gpus,
+        cores // time_s,
+        memory // time_s,
+        disk // time_s,
+        gpus // time_s,
+        cores,
+        memory,
+        disk,
+        gpus,
+    )
 
 
 def _column(vacancy: Vacancy, table: MatchTable) -> int | None:

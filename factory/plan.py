@@ -130,7 +130,7 @@ def _pour(
 
     The order depends on the demand and the policy alone, so the next cycle pours the same jobs into the same pilots.
     """
-    stock = Stock(vacancies, table, policy.lifetimes, least_s=_least_s(tallies.values()))
+    stock = Stock(vacancies, table, policy.lifetimes)
     openings = Openings(room_now, table, policy)
     doors = Doors(room_now)
     poured = _Poured(tallies=tallies)
@@ -209,11 +209,6 @@ def _largest(room_now: Room, table: MatchTable) -> int:
         ),
         default=1,
     )
-
-
-def _least_s(tallies: Iterable[_Tally]) -> int:
-    """The shortest time that any job takes."""
-    return min((seconds for tally in tallies if (seconds := tally.bucket.expected_s)), default=1)
 
 
 def _buckets(observation: Observation) -> list[Bucket]:

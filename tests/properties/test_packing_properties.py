@@ -107,8 +107,7 @@ def test_jobs_go_to_the_first_pilots_that_have_room_for_them(seed: int, pilots: 
     )
     there = [_vacancy(rng, n) for n in range(pilots)]
     plain = [replace(vacancy) for vacancy in there]
-    least_s = min((seconds for bucket in buckets if (seconds := bucket.expected_s)), default=1)
-    stock = Stock(there, table, LIFETIMES, least_s=least_s)
+    stock = Stock(there, table, LIFETIMES)
     for bucket in buckets:
         closed = frozenset(rng.sample(SITES, rng.choice((0, 0, 1))))
         taken = [(vacancy.pilot_id, count) for vacancy, count in stock.absorb(bucket, bucket.jobs, closed)]
