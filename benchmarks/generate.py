@@ -49,6 +49,7 @@ def workload(size: Size) -> tuple[Observation, Policy]:
         breaker=BreakerPolicy(failures=5, fizzle_s=120, backoff_s=300, backoff_max_s=7200),
         surplus_after_s=600,
         ads_max_age_s=600,
+        drain_target_s=1800,
     )
     observation = Observation(
         cycle=CYCLE,

@@ -124,7 +124,7 @@ class Stock:
         places = self._lives.at_least(max(0, need_s(bucket, self._lifetimes)))
         expected_s = bucket.expected_s
         for thing, need in enumerate(needs(bucket)):
-            if need > 0:
+            if need > 0 and places:
                 places &= self._levels[thing].at_least(need)
                 if self._fluid:
                     # A job takes its own time, or all that the pilot has where that is less.

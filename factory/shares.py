@@ -71,6 +71,8 @@ class _Line(Generic[_R]):
 
     def first(self) -> _R:
         """Whose turn it is."""
+        if len(self._heap) == 1:
+            return self._heap[0][1]
         while True:
             known, one = self._heap[0]
             rank = one.rank()

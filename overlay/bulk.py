@@ -160,8 +160,12 @@ class Leaf:
         """Where it is true and where it is an error, for a job with these texts."""
         found = self._rows.get(values)
         if found is None:
-            found = self._rows[values] = self._split_bits(values, job) if self._split else self._plain_bits(values, job)
+            found = self._rows[values] = self.worked_out(values, job)
         return found
+
+    def worked_out(self, values: Values, job: LazyAd) -> Bits:
+        """The same, and it is not kept."""
+        return self._split_bits(values, job) if self._split else self._plain_bits(values, job)
 
     def _plain_bits(self, values: Values, job: LazyAd) -> Bits:
         assert self._groups is not None
@@ -287,6 +291,9 @@ class Clause:
 
     def bits(self, job: LazyAd, values: tuple[Values, ...]) -> int:
         """The slots that it lets have a job, which says ``values`` to its leaves."""
+        if len(self._leaves) == 1:
+            # The cell keeps it; nobody else asks this leaf.
+            return self._leaves[0].worked_out(values[0], job)[0] | self._outside
         true = error = 0
         for leaf, leaf_values in zip(self._leaves, values, strict=True):
             leaf_true, leaf_error = leaf.bits(leaf_values, job)

@@ -104,6 +104,8 @@ class ValueIndex:
         if _is_number(value):
             assert isinstance(value, int | float)
             numbers = self._numbers(operator, value)
+            if numbers is not None and not self._strings and not self._others:
+                return numbers, 0
         elif isinstance(value, str) and value.isascii():
             strings = self._of_strings(operator, value)
         true, error = (numbers or 0) | (strings or 0), 0

@@ -38,7 +38,7 @@ def _bucket(rng: Random, n: int) -> Bucket:
         memory_mib=rng.choice((0, 100, 1000, 2100)),
         disk_mib=rng.choice((0, 1, 500)),
         gpus=rng.choice((0, 0, 0, 1)),
-        runtime_s=rng.choice((None, 10, 60, 700, 5000)),
+        runtime_s=rng.choice((None, 0, 10, 60, 700, 5000)),
         usual_s=rng.choice((None, None, 50)),
         ad_text="",
     )
@@ -90,8 +90,9 @@ def _plain_absorb(
 
 
 # Mutations: Stock._matching without _asked(late, row); Stock._asked takes a place without a column; Stock._able without
-# "closed", or asks a level or the lives for twice the need; Stock._put forgets the other places of its site;
-# _Levels.set returns where old <= new; absorb.fits gives up where has <= need, or where work <= need * busy_s.
+# "closed", or asks any level for twice the need, or for no work where a job takes no time; Stock._put forgets the other
+# places of its site; _Levels.set returns where old <= new; absorb.fits gives up where has <= need, or where
+# work <= need * busy_s.
 @settings(max_examples=200)
 @given(seeds, st.sampled_from((2, FEW - 1, FEW + 1, 4 * FEW)))
 def test_jobs_go_to_the_first_pilots_that_have_room_for_them(seed: int, pilots: int) -> None:
