@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from testbed import model
-from tests.system.fleet import Fleet, new_fleet, on_login, remove_all_jobs, submit_jobs, wait_until
+from tests.system.fleet import Fleet, jobs_left, new_fleet, on_login, remove_all_jobs, submit_jobs, wait_until
 from tests.system.test_factory import GAMMA, clean_up
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("bed"), pytest.mark.timeout(1800)]
@@ -40,6 +40,44 @@ def backfill() -> Iterator[Fleet]:
     )
     yield fleet
     clean_up(fleet)
+
+
+LADDER = f"""
+[[sites.gamma.shapes]]
+name = "short"
+walltime = "10 min"
+partition = "{model.BACKFILL_PARTITION}"
+
+[[sites.gamma.shapes]]
+name = "long"
+walltime = "30 min"
+partition = "{model.BACKFILL_PARTITION}"
+
+[[sites.gamma.shapes]]
+name = "own"
+"""
+"""Rungs in the order in which they are to be taken; the last one is no backfill."""
+
+
+@pytest.fixture
+def ladder() -> Iterator[Fleet]:
+    """A fleet with three shapes at one site."""
+    fleet = new_fleet(sites=(GAMMA,), extra=LADDER)
+    yield fleet
+    clean_up(fleet)
+
+
+def test_each_job_gets_the_shortest_rung_of_the_ladder_that_it_fits_in(ladder: Fleet) -> None:
+    ladder.start()
+    clusters = [
+        submit_jobs(ladder, 1, more=f"request_cpus = 4\nallowed_execute_duration = {seconds}", seconds=1)
+        for seconds in (60, 1200, 2200)
+    ]
+    wait_until("the jobs are done", lambda: jobs_left(*clusters) == 0, timeout_s=120)
+    command = "sacct -X -n -P -S now-1hour -E now -u pilot -o JobName,Partition,TimelimitRaw"
+    rows = [line.split("|") for line in on_login(GAMMA, command).splitlines()]
+    ran = {(partition, int(minutes)) for name, partition, minutes in rows if name.startswith(f"{ladder.instance}-")}
+    assert {(model.BACKFILL_PARTITION, 10), (model.BACKFILL_PARTITION, 30), (GAMMA.partition, 45)} == ran
 
 
 def waits_s(repetitions: int, fleet: Fleet | None) -> list[int]:
