@@ -8,9 +8,9 @@ are of the code that speaks to real schedulers, and need the test-bed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import condor_mutations
+
+from tests.spoil import Change, Mutation
 
 FAKE = "factory/sites/fake.py"
 SLURM = "factory/sites/slurm.py"
@@ -29,20 +29,7 @@ REST_FAULTS = "test_rest_faults"
 CONDOR_FAULTS = "test_condor_faults"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mutation:
-    """One change, and the test that must fail with it."""
-
-    name: str
-    module: str
-    test: str
-    adapter: str
-    """What stands in brackets after the test's name; empty: nothing does."""
-    changes: tuple[tuple[str, str, str], ...]
-    """File, the text that stands there exactly once, and what takes its place."""
-
-
-def of(name: str, module: str, test: str, adapter: str, *changes: tuple[str, str, str]) -> Mutation:
+def of(name: str, module: str, test: str, adapter: str, *changes: Change) -> Mutation:
     """A mutation in one line."""
     return Mutation(name=name, module=module, test=f"test_{test}", adapter=adapter, changes=changes)
 

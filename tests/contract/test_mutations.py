@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import ast
 import os
-import shutil
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from mutations import AT_CONDOR, CONTRACT, IN_MEMORY, MUTATIONS, REAL, Mutation
+from mutations import AT_CONDOR, CONTRACT, IN_MEMORY, MUTATIONS, REAL
 
-ROOT = Path(__file__).parents[2]
+from tests.spoil import Mutation, assert_is_red, copy_tree, misplaced, run_spoilt
+
 MODULES = (CONTRACT, "test_site_faults", "test_rest_faults", "test_condor_faults")
 
 
@@ -35,44 +34,13 @@ def test_every_test_of_the_contract_has_one_for_slurm_one_for_htcondor_and_one_i
 
 
 def test_every_mutation_still_has_its_place_in_the_code() -> None:
-    for one in MUTATIONS:
-        for file, old, _ in one.changes:
-            assert 1 == (ROOT / file).read_text().count(old), (one.name, file, old)
+    assert [] == misplaced(MUTATIONS)
 
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the tree to spoil."""
-    copy = tmp_path_factory.mktemp("mutants")
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout
-    for name in filter(None, tracked.decode().split("\0")):
-        source = ROOT / name
-        if source.is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, copy / name)
-    return copy
-
-
-def run(tree: Path, one: Mutation) -> subprocess.CompletedProcess[str]:
-    """The one test, in the spoilt tree."""
-    node = f"tests/contract/{one.module}.py::{one.test}" + (f"[{one.adapter}]" if one.adapter else "")
-    argv = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", node]
-    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "AEROTOW_TESTBED_AS_IS": "1"}
-    return subprocess.run(argv, cwd=tree, env=environment, capture_output=True, text=True, timeout=400)
-
-
-def spoilt(tree: Path, one: Mutation) -> subprocess.CompletedProcess[str]:
-    """The test's run with the mutation, which is put back."""
-    before = {file: (tree / file).read_text() for file, _, _ in one.changes}
-    try:
-        for file, old, new in one.changes:
-            text = (tree / file).read_text()
-            assert 1 == text.count(old), (file, old)
-            (tree / file).write_text(text.replace(old, new))
-        return run(tree, one)
-    finally:
-        for file, text in before.items():
-            (tree / file).write_text(text)
+    return copy_tree(tmp_path_factory.mktemp("mutants"))
 
 
 def ident(one: Mutation) -> str:
@@ -83,7 +51,7 @@ def ident(one: Mutation) -> str:
 @pytest.mark.long
 @pytest.mark.parametrize("one", IN_MEMORY, ids=ident)
 def test_a_mutation_in_memory_turns_its_test_red(tree: Path, one: Mutation) -> None:
-    _is_red(spoilt(tree, one))
+    assert_is_red(run_spoilt(tree, one, folder="tests/contract"))
 
 
 @pytest.mark.long
@@ -95,13 +63,7 @@ def test_a_mutation_of_the_real_code_turns_its_test_red(tree: Path, one: Mutatio
     if not os.environ.get("AEROTOW_TESTBED_AS_IS"):
         htc = [model.htc_site_named("delta")] if one in AT_CONDOR else []
         bed.up(lambda text: print(f"  {text}", file=sys.stderr), htc=htc)
-    _is_red(spoilt(tree, one))
-
-
-def _is_red(done: subprocess.CompletedProcess[str]) -> None:
-    """Failed, and by an assertion of the test or a crash in it; not for want of a test, or at collection."""
-    assert 1 == done.returncode, done.stdout[-3000:] + done.stderr[-2000:]
-    assert "1 failed" in done.stdout or "1 error" in done.stdout, done.stdout[-3000:]
+    assert_is_red(run_spoilt(tree, one, folder="tests/contract"))
 
 
 def test_no_mutation_is_there_twice() -> None:
