@@ -57,6 +57,15 @@ def ap_key(*, ap: str) -> str:
     return f"ap-{ap}"
 
 
+def share_group(*, vo: str, project: str) -> str:
+    """
+    A project's group at the negotiator, below that of its organisation; a dot in it would begin a level of its own.
+
+    HTCondor gives what a group leaves to its neighbours below the same parent before it gives it to others.
+    """
+    return f"{vo}.{project.replace('.', '_')}"
+
+
 CM_KEY = "cm"
 """Name of the signing key that only the CM holds: it signs the APs' tokens and the factory's READ token."""
 

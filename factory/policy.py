@@ -79,7 +79,7 @@ def shares_of(config: Config) -> tuple[VoShare, ...]:
 
 def group_shares(config: Config) -> tuple[GroupShare, ...]:
     """
-    The same for the negotiator, whose groups are the projects; empty where the operator has said nothing of shares.
+    The same for the negotiator: organisations and below them projects; empty where the operator has said nothing.
 
     It knows one number for each group. So an organisation with a maximum gets that as its quota and nothing beyond, one
     with a guarantee gets that as its quota and what others leave, and the rest is divided by weight.
@@ -87,24 +87,20 @@ def group_shares(config: Config) -> tuple[GroupShare, ...]:
     if not config.shares:
         return ()
     whole = sum(_share(config, vo).weight for vo in config.vos)
-    parts: dict[str, GroupShare] = {}
+    vos = vo_map_of(config)
+    parts: list[GroupShare] = []
     for name, vo in sorted(config.vos.items()):
         share = _share(config, name)
-        weights = {p: share.projects[p].weight if p in share.projects else 1.0 for p in sorted(vo.projects)}
-        fixed = share.maximum if share.maximum is not None else share.guaranteed or None
-        for project, weight in weights.items():
-            within = weight / sum(weights.values())
-            # Of two organisations with one project the first in the alphabet speaks for it, as in the plan.
-            parts.setdefault(
-                project,
-                GroupShare(
-                    group=project,
-                    part=share.weight / whole * within,
-                    cores=None if fixed is None else fixed * within,
-                    more=share.maximum is None,
-                ),
-            )
-    return tuple(sorted(parts.values()))
+        cores = share.maximum if share.maximum is not None else share.guaranteed or None
+        parts.append(GroupShare(vo=name, part=share.weight / whole, cores=cores, more=share.maximum is None))
+        # Of two organisations with one project the first in the alphabet speaks for it, as in the plan.
+        own = sorted(project for project in vo.projects if vos[project][0] == name)
+        weights = {project: share.projects[project].weight if project in share.projects else 1.0 for project in own}
+        parts += [
+            GroupShare(vo=name, project=project, part=weight / sum(weights.values()))
+            for project, weight in weights.items()
+        ]
+    return tuple(parts)
 
 
 def _share(config: Config, vo: str) -> Share:

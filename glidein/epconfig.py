@@ -78,6 +78,8 @@ def ep_config_text(*, pilot_id: PilotId, offer: Offer, pool: PoolFacts, lifetime
         "STARTD_CRON_RULES_PERIOD": str(RULES_PERIOD_S),
         "STARTD_ATTRS": " ".join(["$(STARTD_ATTRS)", *PUBLISHED, *(name for name, _ in extra)]),
         "MASTER_ATTRS": " ".join(["$(MASTER_ATTRS)", *PUBLISHED]),
+        # Whose job it is: AccountingGroup is the negotiator's spelling.
+        "STARTD_JOB_ATTRS": "$(STARTD_JOB_ATTRS) AcctGroup",
     }
     lines = [f"{name} = {value}" for name, value in named.items()]
     if offer.shape.gpus:

@@ -14,11 +14,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from config.condortext import classad_string, config_value
-from config.names import NAME, ap_identity, factory_admin_identity, factory_read_identity, pilot_identity
+from config.names import NAME, ap_identity, factory_admin_identity, factory_read_identity, pilot_identity, share_group
 from overlay.errors import PoolSpecError
 
 PROJECT_MAP = "AerotowProjects"
 """Name of the schedd's user map from user to projects."""
+
+GROUP_MAP = "AerotowGroups"
+"""Name of the schedd's user map from project to its group at the negotiator."""
 
 SIGTERM_REQUEUES_MAX = 5
 """How often a job that ended by signal 15 runs again before the signal is taken for its own doing."""
@@ -26,17 +29,24 @@ SIGTERM_REQUEUES_MAX = 5
 _WORD = re.compile(r"^[A-Za-z0-9_.+-]+$")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GroupShare:
-    """What one accounting group gets from the negotiator where not every job can run."""
+    """What one organisation, or one project of it, gets from the negotiator where not every job can run."""
 
-    group: str
+    vo: str
+    project: str = ""
+    """Empty: all projects of the organisation together."""
     part: float
-    """Of the cores that are not guaranteed to anybody; the parts of all groups add up to 1."""
+    """Of what the level above has and does not give away in fixed cores."""
     cores: float | None = None
     """Fixed cores in place of the part."""
     more: bool = True
     """Whether it also gets what others leave."""
+
+    @property
+    def group(self) -> str:
+        """Its name at the negotiator."""
+        return share_group(vo=self.vo, project=self.project) if self.project else self.vo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +63,8 @@ class PoolSpec:
     """Hosts or addresses from which the factory's READ token is good; empty: from anywhere."""
     projects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """User to the projects that he may charge, the default one first; empty: the pool knows no projects."""
+    vos: Mapping[str, str] = field(default_factory=dict)
+    """Project to its organisation, below whose group the negotiator counts it."""
     addresses: Mapping[str, str] = field(default_factory=dict)
     """
     Host name to IP address, where known. HTCondor looks names of its ALLOW lists up when it reads its configuration,
@@ -167,7 +179,9 @@ def _share_lines(pool: PoolSpec) -> list[str]:
     Quotas of the negotiator, in cores, as a slot's weight is its cores.
 
     A group's jobs may use what other groups leave, in proportion to the quotas (GROUP_ACCEPT_SURPLUS), and within a
-    group its users share. GROUP_AUTOREGROUP stays off: a group that has reached its maximum would compete as nobody.
+    group its users share. Organisations are groups and their projects groups below them: what one project leaves is
+    for the organisation's others first. GROUP_AUTOREGROUP stays off: a group that has reached its maximum would
+    compete as nobody.
     """
     if not pool.shares:
         return []
@@ -270,9 +284,13 @@ def _project_lines(pool: PoolSpec) -> list[str]:
         ]
     mapped = f'userMap("{PROJECT_MAP}", Owner)'
     return [
-        f"SCHEDD_CLASSAD_USER_MAP_NAMES = $(SCHEDD_CLASSAD_USER_MAP_NAMES) {PROJECT_MAP}",
+        f"SCHEDD_CLASSAD_USER_MAP_NAMES = $(SCHEDD_CLASSAD_USER_MAP_NAMES) {PROJECT_MAP} {GROUP_MAP}",
         f"CLASSAD_USER_MAPDATA_{PROJECT_MAP} @=end",
         *(f"* {user} {','.join(projects)}" for user, projects in sorted(pool.projects.items())),
+        "@end",
+        "# The negotiator counts a project below its organisation; to people and pilots it is AcctGroup, its own name.",
+        f"CLASSAD_USER_MAPDATA_{GROUP_MAP} @=end",
+        *(f"* {project} {share_group(vo=vo, project=project)}" for project, vo in sorted(pool.vos.items())),
         "@end",
         "# Without accounting_group a job is charged to the user's first project; accounting_group_user is the owner.",
         "JOB_TRANSFORM_NAMES = $(JOB_TRANSFORM_NAMES) AerotowProject",
@@ -280,7 +298,7 @@ def _project_lines(pool: PoolSpec) -> list[str]:
         '   EVALSET RequestedAcctGroup (AcctGroup ?: "")',
         "   COPY Owner AcctGroupUser",
         f'   EVALSET AcctGroup userMap("{PROJECT_MAP}", Owner, RequestedAcctGroup)',
-        '   EVALSET AccountingGroup join(".", AcctGroup, AcctGroupUser)',
+        f'   EVALSET AccountingGroup join(".", userMap("{GROUP_MAP}", AcctGroup) ?: AcctGroup, AcctGroupUser)',
         "@end",
         "IMMUTABLE_JOB_ATTRS = $(IMMUTABLE_JOB_ATTRS) AcctGroup AcctGroupUser AccountingGroup",
         "SUBMIT_REQUIREMENT_NAMES = $(SUBMIT_REQUIREMENT_NAMES) AerotowHasProject AerotowValidProject",
@@ -304,14 +322,24 @@ def _check(pool: PoolSpec) -> None:
     words = [("trust_domain", pool.trust_domain)]
     words += [(f"host of AP {ap}", host) for ap, host in pool.aps.items()]
     words += [("user", user) for user in pool.projects]
-    words += [("group with a share", share.group) for share in pool.shares]
+    words += [("project", project) for project in pool.vos]
+    words += [("project with a share", share.project) for share in pool.shares if share.project]
     words += [(f"project of {user}", project) for user, names in pool.projects.items() for project in names]
     for what, word in words:
         if _WORD.match(word) is None:
             raise PoolSpecError(what=what, problem=f"{word!r} may have only letters, digits and . _ + -")
-    for what, name in [*(("site", site) for site in pool.sites), *(("access point", ap) for ap in pool.aps)]:
+    named = [("site", site) for site in pool.sites] + [("access point", ap) for ap in pool.aps]
+    named += [("organisation", vo) for vo in (*pool.vos.values(), *(share.vo for share in pool.shares))]
+    for what, name in named:
         if NAME.match(name) is None:
             raise PoolSpecError(what=what, problem=f"{name!r} is no name; write a letter, then letters or digits")
+    known: dict[str, str] = {}
+    for project, vo in sorted(pool.vos.items()):
+        group = share_group(vo=vo, project=project)
+        # HTCondor compares groups without regard to case.
+        other = known.setdefault(group.lower(), project)
+        if other != project:
+            raise PoolSpecError(what=f"projects {other} and {project}", problem=f"would both be group {group}")
     for user, names in pool.projects.items():
         if not names:
             raise PoolSpecError(what=f"user {user}", problem="has an empty list of projects; leave the user out")

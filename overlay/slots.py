@@ -42,6 +42,7 @@ _STATE = (
     "TotalSlotDisk",
     "TotalSlotGPUs",
     "AuthenticatedIdentity",
+    "AcctGroup",
     "AccountingGroup",
 )
 
@@ -188,10 +189,15 @@ def _slot(pilot_id: str, ad: ClassAd, dynamic: Sequence[ClassAd], now_s: float) 
 
 
 def _groups(running: Iterable[ClassAd]) -> tuple[tuple[str, int], ...]:
-    """Cores by accounting group, without the user's part."""
+    """
+    Cores by project.
+
+    Pilots publish the job's AcctGroup (``STARTD_JOB_ATTRS``); one from before they did shows only what the negotiator
+    counts by: ``PROJECT.USER``.
+    """
     cores: dict[str, int] = defaultdict(int)
     for slot in running:
-        group = (text(slot, "AccountingGroup") or "").rpartition(".")[0]
+        group = text(slot, "AcctGroup") or (text(slot, "AccountingGroup") or "").partition("@")[0].rpartition(".")[0]
         cores[group] += _whole(number(slot, "Cpus"))
     return tuple(sorted(cores.items()))
 

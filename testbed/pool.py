@@ -36,6 +36,7 @@ def specification() -> PoolSpec:
         sites=tuple(site.name for site in model.ALL_SITES),
         factory_hosts=(model.factory_host().fqdn,),
         projects={user.name: user.projects for user in model.USERS},
+        vos={project: user.vo for user in model.USERS for project in user.projects},
         addresses={host.fqdn: host.addresses[0][1] for host in (*hosts, model.factory_host())},
         fast=True,
     )

@@ -6,7 +6,7 @@ import click
 
 from aerotow.cli.app import App, known, pass_app
 from config.model import Config
-from factory.policy import group_shares
+from factory.policy import group_shares, vo_map_of
 from overlay.poolconfig import PoolSpec, render_ap, render_cm
 
 
@@ -47,5 +47,6 @@ def pool_spec(config: Config, *, factory_hosts: tuple[str, ...] = ()) -> PoolSpe
         sites=tuple(sorted(config.sites)),
         factory_hosts=factory_hosts,
         projects={user: tuple(names) for user, names in sorted(projects.items())},
+        vos={project: names[0] for project, names in vo_map_of(config).items()},
         shares=group_shares(config),
     )

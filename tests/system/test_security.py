@@ -269,10 +269,10 @@ def test_project_cannot_be_made_up(bed: Bed) -> None:
     own, foreign = users["alice"].projects, users["carol"].projects[0]
     ok, answer = submit()
     assert ok, answer
-    assert charged(answer) == f"{own[0]}.alice"
+    assert charged(answer) == f"astro.{own[0]}.alice"
     ok, answer = submit(f"accounting_group={own[-1]}", "accounting_group_user=carol")
     assert ok, answer
-    assert charged(answer) == f"{own[-1]}.alice"
+    assert charged(answer) == f"astro.{own[-1]}.alice"
 
     ok, answer = submit(f"accounting_group={foreign}")
     assert not ok

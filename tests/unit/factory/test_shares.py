@@ -123,9 +123,12 @@ def test_the_negotiator_gets_the_same_shares() -> None:
     )
     parts = {one.group: (round(one.part, 4), one.cores, one.more) for one in group_shares(told)}
     expected = {
-        "dx1": (0.375, None, True),
-        "dx2": (0.125, None, True),
-        "bio1": (0.25, 40.0, False),
-        "ch1": (0.25, 8.0, True),
+        "astro": (0.5, None, True),
+        "astro.dx1": (0.75, None, True),
+        "astro.dx2": (0.25, None, True),
+        "bio": (0.25, 40, False),
+        "bio.bio1": (1.0, None, True),
+        "chem": (0.25, 8, True),
+        "chem.ch1": (1.0, None, True),
     }
     assert expected == parts

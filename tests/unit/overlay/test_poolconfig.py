@@ -10,7 +10,7 @@ import pytest
 
 from overlay.classads import ClassAd, ExprTree, truth
 from overlay.errors import PoolSpecError
-from overlay.poolconfig import PoolSpec, render_ap, render_cm
+from overlay.poolconfig import GroupShare, PoolSpec, render_ap, render_cm
 
 POOL = PoolSpec(
     trust_domain="pool",
@@ -19,6 +19,7 @@ POOL = PoolSpec(
     sites=("alpha", "beta"),
     factory_hosts=("factory.pool",),
     projects={"alice": ("dp001", "dp002"), "carol": ("bio01",)},
+    vos={"dp001": "astro", "dp002": "astro", "bio01": "bio"},
     addresses={"ap1.pool": "10.0.0.3"},
 )
 
@@ -142,6 +143,30 @@ def test_pool_without_projects_lets_nobody_charge_one() -> None:
     assert "SUBMIT_REQUIREMENT_NAMES" not in text
 
 
+# Mutations: the project's group is the project alone; share_group keeps dots.
+def test_a_projects_quota_is_below_its_organisations_and_jobs_are_counted_there() -> None:
+    shares = (
+        GroupShare(vo="astro", part=0.6, cores=40, more=False),
+        GroupShare(vo="astro", project="dp.1", part=0.75),
+        GroupShare(vo="astro", project="dp2", part=0.25),
+    )
+    pool = replace(POOL, vos={"dp.1": "astro", "dp2": "astro"}, shares=shares)
+    lines = [line for line in render_cm(pool).splitlines() if line.startswith("GROUP_")]
+
+    assert lines == [
+        "GROUP_NAMES = astro, astro.dp_1, astro.dp2",
+        "GROUP_QUOTA_astro = 40",
+        "GROUP_ACCEPT_SURPLUS_astro = False",
+        "GROUP_QUOTA_DYNAMIC_astro.dp_1 = 0.750000",
+        "GROUP_ACCEPT_SURPLUS_astro.dp_1 = True",
+        "GROUP_QUOTA_DYNAMIC_astro.dp2 = 0.250000",
+        "GROUP_ACCEPT_SURPLUS_astro.dp2 = True",
+    ]
+    assert "* dp.1 astro.dp_1\n* dp2 astro.dp2\n" in render_ap(pool, "ap1")
+    with pytest.raises(PoolSpecError, match=r"dp\.1 and dp_1"):
+        render_cm(replace(POOL, vos={"dp.1": "astro", "dp_1": "astro"}))
+
+
 def test_fast_negotiation_is_asked_for_and_not_the_rule() -> None:
     assert "NEGOTIATOR_INTERVAL" not in render_cm(POOL)
     assert "NEGOTIATOR_INTERVAL = 1" in render_cm(dataclasses.replace(POOL, fast=True))
@@ -159,6 +184,8 @@ def test_fast_negotiation_is_asked_for_and_not_the_rule() -> None:
         {"projects": {"alice": ("dp001 dp002",)}},
         {"projects": {"alice\n*": ("dp001",)}},
         {"projects": {"alice": ()}},
+        {"vos": {"dp001 *": "astro"}},
+        {"vos": {"dp001": "astro\n*"}},
         {"factory_hosts": ("a, *",)},
         {"addresses": {"ap1.pool": "10.0.0.3, *"}},
     ],

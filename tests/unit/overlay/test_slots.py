@@ -148,3 +148,16 @@ def test_of_two_startds_with_one_pilot_id_the_one_heard_last_counts() -> None:
 
     assert only(read(WHOLE, later)).cores == 8
     assert only(read(later, WHOLE)).cores == 8
+
+
+# Mutation: slots._groups reads AccountingGroup first.
+@pytest.mark.parametrize(
+    "more",
+    [
+        'AcctGroup = "dp.1"; AccountingGroup = "astro.dp_1.j.smith@pool.example.org"',
+        'AccountingGroup = "dp.1.ada@pool.example.org"',
+        'AccountingGroup = "dp.1.ada"',
+    ],
+)
+def test_what_runs_counts_for_its_project(more: str) -> None:
+    assert (("dp.1", 2),) == only(read(WHOLE, part(1, more=more))).busy_groups
