@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 
 from overlay.classads import ClassAd, parse_ad, pin_time
-from overlay.clauses import conjuncts_of
 from overlay.errors import AdUnreadable
+from overlay.reordered import deciding_conjuncts
 
 MOVING = ("glideintodie", "glideintoretire")
 """What differs in an offer's ad from one cycle to the next: the moment at which a pilot that starts now would end."""
@@ -50,9 +50,9 @@ class Template:
         return text
 
     def conjuncts(self) -> tuple[str, ...]:
-        """Conjuncts of its Requirements; none where it has none."""
+        """What decides about it: conjuncts of its Requirements, in both readings; none where it has none."""
         if self._conjuncts is None:
-            self._conjuncts = conjuncts_of(self.ad())
+            self._conjuncts = deciding_conjuncts(self.ad())
         return self._conjuncts
 
 

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from overlay.bulk import BulkMatch, Parts
-from overlay.classads import ClassAd, check_bindings, parse_ad, pin_time
+from overlay.classads import ClassAd, ExprTree, check_bindings, parse_ad, pin_time
 from overlay.clauses import Owner, conjuncts_of, failed_clauses
 from overlay.errors import AdUnreadable
 from overlay.lazyad import LazyAd, job_ad
 from overlay.model import Bucket, FailedClause, MatchTable
+from overlay.reordered import deciding_conjuncts
 
 OFFER_KEY = "offer:"
 """Keys of offers begin so; only pairs with an offer are explained."""
@@ -154,4 +155,8 @@ def prepared(owner: Owner, ad_text: str, now_s: int) -> Side:
         return Side(ad=ClassAd(), conjuncts=(), broken=(broken,))
     # Expressions of old style read the clock as an attribute.
     ad["CurrentTime"] = now_s
-    return Side(ad=ad, conjuncts=conjuncts_of(ad))
+    conjuncts = deciding_conjuncts(ad)
+    otherwise = conjuncts[len(conjuncts_of(ad)) :]
+    if otherwise:
+        ad["Requirements"] = ExprTree(" && ".join(f"({text})" for text in (ad.lookup("Requirements"), *otherwise)))
+    return Side(ad=ad, conjuncts=conjuncts)

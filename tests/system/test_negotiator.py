@@ -9,6 +9,7 @@ offered: it has less priority than the pair's job, so in the negotiation that ma
 from __future__ import annotations
 
 import io
+import os
 import re
 import secrets
 import tarfile
@@ -137,8 +138,9 @@ def drawn(seed: int, number: int) -> Pair | None:
 
 
 def sample() -> list[Pair]:
-    """As many pairs that match as pairs that do not; new ones in each run."""
-    seed = secrets.randbits(32)
+    """As many pairs that match as pairs that do not."""
+    # As with hypothesis: CI repeats the same examples.
+    seed = 20261122 if os.environ.get("CI") else secrets.randbits(32)
     print(f"seed {seed}")
     found: list[Pair] = []
     wanted = {True: PAIRS_EACH, False: PAIRS_EACH}
@@ -149,6 +151,11 @@ def sample() -> list[Pair]:
             wanted[pair.matches] -= 1
             found.append(pair)
     return found
+
+
+def one_line(clause: str) -> str:
+    """An expression as HTCondor writes it, for a configuration file: no new lines, and no escapes of new ClassAds."""
+    return re.sub(r"\s*\n\s*", " ", clause).replace(r"\303\244", "ä")
 
 
 def config_of(pairs: list[Pair], *, directory: str, name: str, places: str) -> str:
@@ -167,7 +174,9 @@ def config_of(pairs: list[Pair], *, directory: str, name: str, places: str) -> s
     for pair in pairs:
         prefix = f"SLOT_TYPE_{pair.number}"
         clauses = conjuncts_of(parse_ad(ad_of({}, pair.slot_requires)))
-        start = " && ".join(f"ifThenElse(TARGET.PairControl =?= true, true, ({clause}))" for clause in clauses)
+        start = " && ".join(
+            f"ifThenElse(TARGET.PairControl =?= true, true, ({one_line(clause)}))" for clause in clauses
+        )
         own = {"PairSlot": str(pair.number), **pair.slot}
         lines += [
             f"{prefix} = cpus=1",
@@ -222,6 +231,7 @@ class Stage:
         """The job of each pair, and the control jobs; held, so that none runs before it was looked at."""
         common = (
             "executable = /bin/true\ntransfer_executable = false\nshould_transfer_files = YES\nhold = true\n"
+            "initialdir = /tmp\n"
             f'request_memory = 16\nrequest_disk = 1MB\nMy.PairRun = "{self.name}"\n'
         )
         files = {
@@ -258,7 +268,8 @@ class Stage:
 
     def slots(self) -> dict[int, str]:
         """The slots' ads as the collector has them, by pair."""
-        return self.ads(["condor_status", "-startd", "-long", "-constraint", f'PairRun =?= "{self.name}"'], "PairSlot")
+        mine = f'PairRun =?= "{self.name}" && PairSlot isnt undefined'
+        return self.ads(["condor_status", "-long", "-constraint", mine], "PairSlot")
 
     def jobs(self, *, control: bool = False) -> dict[int, str]:
         """The jobs' ads as the queue has them, by pair."""
@@ -302,8 +313,7 @@ def stage(bed: Bed) -> Iterator[Stage]:
         made.stop()
 
 
-# Mutations: overlay/classads.py without "import htcondor2"; matching.prepared without CurrentTime; truth() of a number
-# is false; bulk reads a Requirements that is 0.5 as false.
+# Mutation: deciding_conjuncts gives what is written only.
 def test_the_negotiator_matches_the_pairs_that_our_matcher_matches_and_no_other(stage: Stage) -> None:
     stage.submit()
     jobs, slots = stage.jobs(), stage.slots()
