@@ -162,6 +162,11 @@ class Factory(_Strict):
         timedelta(minutes=20),
         description="run time assumed for a job that declares no allowed_execute_duration",
     )
+    claim_life: Span = Field(
+        timedelta(minutes=20),
+        description="how long a user keeps a part of a pilot for his next jobs; then the negotiator divides it anew, "
+        "so shares hold over spans longer than this; less costs short jobs a wait for the negotiator each",
+    )
     drain_target: Span = Field(
         timedelta(minutes=30),
         description="what waits shall have begun within this time, as far as run times are declared: short jobs follow "

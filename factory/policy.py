@@ -113,6 +113,7 @@ def lifetimes_of(config: Config) -> Lifetimes:
         join_timeout_s=_seconds(config.factory.join_timeout.total_seconds()),
         idle_timeout_s=_seconds(config.factory.idle_timeout.total_seconds()),
         default_job_runtime_s=_seconds(config.factory.default_job_runtime.total_seconds()),
+        claim_life_s=_seconds(config.factory.claim_life.total_seconds()),
     )
 
 

@@ -71,12 +71,13 @@ def ep_config_text(*, pilot_id: PilotId, offer: Offer, pool: PoolFacts, lifetime
         "MASTER_NAME": config_value(pilot_id),
         "STARTD_NAME": config_value(pilot_id),
         "STARTD_NOCLAIM_SHUTDOWN": str(lifetimes.idle_timeout_s),
+        "CLAIM_WORKLIFE": str(lifetimes.claim_life_s),
         "START": start_expression(lifetimes),
         "GlideinSite": classad_string(offer.site),
         "GlideinPilotId": classad_string(pilot_id),
         **{name: config_value(value) for name, value in extra},
         "STARTD_CRON_RULES_PERIOD": str(RULES_PERIOD_S),
-        "STARTD_ATTRS": " ".join(["$(STARTD_ATTRS)", *PUBLISHED, *(name for name, _ in extra)]),
+        "STARTD_ATTRS": " ".join(["$(STARTD_ATTRS)", *PUBLISHED, "FillsSlot", *(name for name, _ in extra)]),
         "MASTER_ATTRS": " ".join(["$(MASTER_ATTRS)", *PUBLISHED]),
         # Whose job it is: AccountingGroup is the negotiator's spelling.
         "STARTD_JOB_ATTRS": "$(STARTD_JOB_ATTRS) AcctGroup",
@@ -145,7 +146,10 @@ UPDATE_INTERVAL = 20
 MASTER_UPDATE_INTERVAL = 20
 MASTER_BACKOFF_CEILING = 60
 MASTER_CHECK_NEW_EXEC_INTERVAL = 1000000000
-CLAIM_WORKLIFE = 1200
+# A part of the pilot that was cut for a job goes to the user's next job only if that fills it; else the whole is free
+# again. Without this, jobs of one core ran in parts of four (25.14.1, seen: an eighth of all core seconds).
+FillsSlot = (TARGET.RequestCpus ?: 1) >= MY.Cpus && (TARGET.RequestGPUs ?: 0) >= (MY.GPUs ?: 0)
+DSLOT_REQUIREMENTS_CLAUSES = FillsSlot
 # A drained pilot lets its jobs end. Everything else that ends it has no time: Slurm kills 10 s after its SIGTERM. The
 # time must be longer than MachineMaxVacateTime, or a graceful drain evicts at once (25.14.1, tried).
 MachineMaxVacateTime = 30

@@ -62,6 +62,8 @@ class Lifetimes:
     """Assumed for a job without AllowedExecuteDuration."""
     retire_margin_s: int = 60
     """A job must be able to end this long before the pilot does."""
+    claim_life_s: int = 1200
+    """How long an access point may give a part of the pilot to the same user's next job without being asked again."""
 
 
 class BatchState(Enum):

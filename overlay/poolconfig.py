@@ -185,7 +185,12 @@ def _share_lines(pool: PoolSpec) -> list[str]:
     """
     if not pool.shares:
         return []
-    lines = ["", f"GROUP_NAMES = {_list(share.group for share in pool.shares)}"]
+    lines = [
+        "",
+        f"GROUP_NAMES = {_list(share.group for share in pool.shares)}",
+        "# By default an organisation and its projects each have the quota, twice of what there is, and nothing binds.",
+        "NEGOTIATOR_ALLOW_QUOTA_OVERSUBSCRIPTION = False",
+    ]
     for share in pool.shares:
         quota = (
             f"GROUP_QUOTA_DYNAMIC_{share.group} = {share.part:.6f}"

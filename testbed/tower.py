@@ -169,6 +169,8 @@ def config_text(*, bundle_sha256: str, extra: str = "", sites: Sequence[model.Sl
         'usage_interval = "10 s"',
         'idle_timeout = "30 s"',
         'surplus_after = "15 s"',
+        # The pool negotiates every second, so nobody has to keep what he has.
+        'claim_life = "20 s"',
         # Every waiting job has a place of its own: tests and demo count pilots.
         'drain_target = "0 s"',
         'join_timeout = "2 min"',

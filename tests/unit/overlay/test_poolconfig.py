@@ -162,6 +162,7 @@ def test_a_projects_quota_is_below_its_organisations_and_jobs_are_counted_there(
         "GROUP_QUOTA_DYNAMIC_astro.dp2 = 0.250000",
         "GROUP_ACCEPT_SURPLUS_astro.dp2 = True",
     ]
+    assert "NEGOTIATOR_ALLOW_QUOTA_OVERSUBSCRIPTION = False\n" in render_cm(pool)
     assert "* dp.1 astro.dp_1\n* dp2 astro.dp2\n" in render_ap(pool, "ap1")
     with pytest.raises(PoolSpecError, match=r"dp\.1 and dp_1"):
         render_cm(replace(POOL, vos={"dp.1": "astro", "dp_1": "astro"}))
