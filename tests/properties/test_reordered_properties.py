@@ -28,7 +28,7 @@ def taken(expression: object, ad: ClassAd, other: ClassAd) -> bool:
     return truth(expression.eval(scope=ad, target=other) if isinstance(expression, ExprTree) else expression)
 
 
-# Mutations: _constants_first keeps every order; _arranged stops at parentheses; _arranged does not cut at "?".
+# Mutations: _constants_first keeps every order; _arranged stops at parentheses.
 @settings(max_examples=2000)
 @given(RANDOMS)
 def test_both_readings_are_true_where_the_expression_is_true_as_written_and_flattened(rng: Random) -> None:
@@ -43,7 +43,7 @@ def test_both_readings_are_true_where_the_expression_is_true_as_written_and_flat
     assert (written and taken(flat, own, other)) == (written and taken(ExprTree(reading or text), own, other))
 
 
-# Mutation: _read does not look into attributes.
+# Mutations: _read does not look into attributes; _arranged does not cut at "?"; two constants are not folded.
 def test_what_an_own_attribute_says_is_read_in_the_same_way() -> None:
     ad = parse_ad('[ Bad = "a" % 3; Any = TARGET.Big || Bad; Loop = Loop || error; Fine = TARGET.Big || TARGET.Small ]')
 
@@ -51,4 +51,6 @@ def test_what_an_own_attribute_says_is_read_in_the_same_way() -> None:
     assert negotiators_reading("MY.Any", ad) == "(Bad || (TARGET.Big))"
     for text in ("TARGET.Any", "Fine", "TARGET.Big || TARGET.Bad", "TARGET.Big > 3"):
         assert negotiators_reading(text, ad) is None
+    assert negotiators_reading("TARGET.A ? TARGET.B || error : 2", ad) == "TARGET.A ?error || (TARGET.B): 2"
+    assert negotiators_reading('(true || "a") =!= TARGET.B', ad) == "(error) =!= TARGET.B"
     assert negotiators_reading("Loop", ad) == "(error || (Loop))"
