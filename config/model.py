@@ -177,7 +177,9 @@ class Factory(_Strict):
         description="where new pilots go: the emptiest site, one site after the other by weight, or all by weight",
     )
     wait_noticed: Span = Field(
-        timedelta(minutes=10), description="a site where our pilots have waited longer than this gets fewer"
+        timedelta(minutes=10),
+        description="a pilot that has waited longer than this is not counted on: its jobs are asked for at another "
+        "site too, where none of ours waits as long, and it goes when no job needs it any more",
     )
     journal_cycles: int = Field(
         20_000, ge=2, description="decision records kept at most; cycles in which nothing changed are one record"

@@ -11,7 +11,7 @@ A pilot whose jobs others took meanwhile is no failure: only time beside idle jo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -99,12 +99,12 @@ def by_bucket(found: tuple[Brake, ...]) -> Mapping[str, tuple[Brake, ...]]:
     return told
 
 
-def shut(held: tuple[Brake, ...], granted: Mapping[tuple[str, str], tuple[int, int]]) -> frozenset[str]:
-    """Sites that may get no more pilots on a bucket's behalf, given those granted to it by site and shape."""
+def shut(held: tuple[Brake, ...], granted: Iterable[tuple[str, int]]) -> frozenset[str]:
+    """Sites that may get no more pilots on a bucket's behalf, given those granted to it by site."""
     if not held:
         return frozenset()
     new: Counter[str] = Counter()
-    for (site, _), (count, _) in granted.items():
+    for site, count in granted:
         new[site] += count
     return frozenset(brake.site for brake in held if new[brake.site] >= brake.allowed)
 

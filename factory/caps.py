@@ -10,6 +10,7 @@ from typing import Literal
 
 from accounting.model import PilotRecord, SiteStop
 from factory.breaker import breaker, trials
+from factory.latecomers import latecomers
 from factory.model import (
     BreakerState,
     Observation,
@@ -58,19 +59,22 @@ def room(observation: Observation, policy: Policy, states: tuple[BreakerState, .
     state_of = {state.site: state for state in states}
     sights = {sight.site: sight for sight in observation.sites}
     stops = {stop.site: stop for stop in observation.stops}
+    sites = tuple(
+        _site_room(
+            site,
+            at_site.get(site.name, ()),
+            breaks=trials(state_of[site.name], policy.breaker, at_site.get(site.name, ())),
+            block=_block(state_of[site.name], site, sights, stops, observation.now_s),
+            sight=sights.get(site.name),
+            ramp=_ramp(site, policy),
+            now_s=observation.now_s,
+        )
+        for site in sorted(policy.sites, key=lambda site: site.name)
+    )
+    late = latecomers(observation, policy).late
+    slow = Counter(pilot.offer.site for pilot in unended if pilot.pilot_id in late)
     return Room(
-        sites=tuple(
-            _site_room(
-                site,
-                at_site.get(site.name, ()),
-                breaks=trials(state_of[site.name], policy.breaker, at_site.get(site.name, ())),
-                block=_block(state_of[site.name], site, sights, stops, observation.now_s),
-                sight=sights.get(site.name),
-                ramp=_ramp(site, policy),
-                now_s=observation.now_s,
-            )
-            for site in sorted(policy.sites, key=lambda site: site.name)
-        ),
+        sites=tuple(replace(site, late=slow[site.policy.name]) if slow[site.policy.name] else site for site in sites),
         open=len(unended),
         max_pilots=policy.max_pilots,
         max_submits_per_cycle=policy.max_submits_per_cycle,

@@ -45,7 +45,7 @@ Code = Literal[
 ]
 
 _NEVER = frozenset({"requirements", "too_large", "too_long"})
-_NO_BARS = frozenset({"absorbed", "placed_elsewhere", "slots_unseen"})
+_NO_BARS = frozenset({"absorbed", "placed_elsewhere", "slots_unseen", "late"})
 _CAPS = ("cycle_limit", "ramp", "max_pending", "shape_pilots", "max_pilots", "total_pilots", "share", "site_cap")
 _BARS = (*_CAPS, "matches_nothing", "breaker", "site_unseen", "outage", "stopped", "paused", "denied")
 """What keeps a job from a site that could run it, the softest first: that one is the nearest to being lifted."""
@@ -127,7 +127,7 @@ def _coming(told: Explanation) -> Cause:
         pilots = "1 pilot for jobs like it waits" if len(here) == 1 else f"{len(here)} pilots for jobs like it wait"
         return Cause(
             code="queue",
-            text=f"{pilots} in the queue of site {site}{said}",
+            text=f"{pilots} in the queue of site {site}{said}{_late_words(told, site)}",
             remedy="nothing: they start when the site's scheduler lets them",
             owner="site",
         )
@@ -143,15 +143,44 @@ def _coming(told: Explanation) -> Cause:
     )
 
 
-def _shut_out(told: Explanation) -> Cause:
-    """Nothing takes the job: the softest of what bars the sites that could, or why none could."""
-    could = [one for one in told.verdicts if not _NEVER & {reason.code for reason in one.reasons}]
-    barred = [
+def _late_words(told: Explanation, site: str) -> str:
+    """That the site's pilots have waited too long, and who was asked in their place or why nobody may be."""
+    mine = next((one for one in told.verdicts if one.site == site), None)
+    late = next((reason for reason in mine.reasons if reason.code == "late"), None) if mine else None
+    if late is None:
+        return ""
+    if not told.late.left:
+        return f"; {late.text}"
+    others = [one for one in _could(told) if one.site != site]
+    barred = _barred(others)
+    if not others:
+        why = "no other could run them"
+    elif barred:
+        why = min(barred, key=lambda bar: (bar[0], bar[1]))[2].text
+    else:
+        why = "ours wait too long wherever they could run"
+    return f"; {late.text}: {why}"
+
+
+def _could(told: Explanation) -> list[Verdict]:
+    """The sites that could run the job."""
+    return [one for one in told.verdicts if not _NEVER & {reason.code for reason in one.reasons}]
+
+
+def _barred(verdicts: Iterable[Verdict]) -> list[tuple[int, str, Reason]]:
+    """What bars these sites: how hard, where, and why."""
+    return [
         (_BARS.index(reason.code) if reason.code in _BARS else 0, one.site, reason)
-        for one in could
+        for one in verdicts
         for reason in one.reasons
         if reason.code not in _NO_BARS
     ]
+
+
+def _shut_out(told: Explanation) -> Cause:
+    """Nothing takes the job: the softest of what bars the sites that could, or why none could."""
+    could = _could(told)
+    barred = _barred(could)
     frozen = next((reason for one in could for reason in one.reasons if reason.code == "slots_unseen"), None)
     if frozen is not None:
         remedy = "see that the central manager answers ('aerotow status')"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from accounting.model import PilotRecord
 from factory.journal import Recorded
-from factory.model import Observation, Policy, Verdict
+from factory.model import NONE_LATE, Late, Observation, Policy, Verdict
 from factory.plan import decide
 from factory.verdict import verdicts_of
 from glidein.model import PilotPhase
@@ -31,6 +31,8 @@ class Explanation:
     """One for each configured site, sorted by site."""
     unplaced: int
     """Jobs of the kind that neither an existing nor a new pilot takes."""
+    late: Late = NONE_LATE
+    """What became of those whose pilots have waited too long to be counted on."""
     takers: tuple[PilotRecord, ...]
     """Open pilots of the sites where such jobs are taken or were granted pilots; the most certain first."""
 
@@ -57,7 +59,9 @@ def explain(
     decision = decide(observation, table, policy)
     found = verdicts_of(decision, table, policy, bucket.key)
     running = {one.site for one in found if one.absorbed_running > 0}
+    placed = decision.placed[bucket.key]
     coming = {one.site for one in found if one.absorbed_waiting + one.granted > 0}
+    coming |= {site for site, _ in placed.late.covered}
     takers = [
         pilot
         for pilot in pilots
@@ -69,7 +73,8 @@ def explain(
         bucket=bucket if known is None else known,
         counted=known is not None,
         verdicts=found,
-        unplaced=decision.placed[bucket.key].unplaced,
+        unplaced=placed.unplaced,
+        late=placed.late,
         takers=tuple(sorted(takers, key=_nearness)),
     )
 

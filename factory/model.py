@@ -201,7 +201,7 @@ class Policy:
     shares: tuple[VoShare, ...] = ()
     """Sorted by organisation; one that is not named has the weight 1 and no limits."""
     wait_noticed_s: int = 600
-    """A site where our pilots have waited longer gets fewer."""
+    """A pilot that has waited longer is not counted on: another site is asked for its jobs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -300,6 +300,7 @@ class Reason:
         "cycle_limit",
         "absorbed",  # existing pilots will take the jobs
         "placed_elsewhere",  # the need is met by new pilots at other sites
+        "late",  # the jobs' pilots have waited too long; says who was asked in their place
     ]
     text: str
     """One line with the numbers, for people."""
@@ -406,6 +407,8 @@ class SiteRoom:
     """Cores of its pilots that were not ended when the cycle began."""
     wait_s: int = 0
     """How long the oldest of the pilots that wait there has waited."""
+    late: int = 0
+    """Pilots there that have waited longer than is counted on them."""
     rules: SiteRules = NO_RULES
     """What its own admin lets run there, as far as the site was seen."""
     new: int = 0
@@ -443,6 +446,23 @@ class Granted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Late:
+    """What became of the jobs of one bucket whose pilots have waited too long to be counted on."""
+
+    jobs: tuple[tuple[str, int], ...] = ()
+    """How many there are, by the late pilots' site, sorted."""
+    covered: tuple[tuple[str, int], ...] = ()
+    """Those that other pilots on their way have room for too, by their site, sorted."""
+    granted: tuple[Granted, ...] = ()
+    """New pilots in the place of late ones; sorted by site."""
+    left: int = 0
+    """Those for which nobody else may be asked."""
+
+
+NONE_LATE = Late()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
     """What the planner did with one bucket."""
 
@@ -461,6 +481,13 @@ class Placed:
     """Pilots asked for in this cycle, for any bucket, when this one was done with."""
     brakes: tuple[Brake, ...] = ()
     """Sites that are held back for it, sorted."""
+    late: Late = NONE_LATE
+    """Of the jobs that waiting pilots absorb, those whose pilots are late."""
+
+    @property
+    def new(self) -> tuple[Granted, ...]:
+        """All new pilots on this bucket's behalf."""
+        return self.granted + self.late.granted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,7 @@ class Openings:
         self._entries: list[tuple[int, ShapePolicy]] = []
         self._empty: list[Vacancy] = []
         self._open = 0
+        self._bits_of_sites: dict[frozenset[str], int] = {}
         for n, site in enumerate(room.sites):
             first, entries = len(self._entries), site.policy.entries
             mask = ((1 << len(entries)) - 1) << first
@@ -58,11 +59,17 @@ class Openings:
         if self._left <= 0 or not self._open:
             return 0
         found = self._bits.of(self._table.rows.get(bucket.key, 0)) & self._open
-        if found and closed:
-            for n, (site, _) in enumerate(self._entries):
-                if found >> n & 1 and self._sites[site].room.policy.name in closed:
-                    found &= ~(1 << n)
-        return found
+        return found & ~self._at(closed) if found and closed else found
+
+    def _at(self, sites: frozenset[str]) -> int:
+        """The offers of these sites, as bits."""
+        known = self._bits_of_sites.get(sites)
+        if known is None:
+            known = sum(
+                1 << n for n, (site, _) in enumerate(self._entries) if self._sites[site].room.policy.name in sites
+            )
+            self._bits_of_sites[sites] = known
+        return known
 
     def ask(self, bucket: Bucket, jobs: int, closed: frozenset[str]) -> tuple[Offer, Vacancy] | None:
         """One new pilot for these jobs, at the best site and in the shape that wastes least; None: nobody may."""

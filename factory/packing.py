@@ -85,6 +85,7 @@ class Stock:
         self._columns: list[int | None] = []
         self._lefts: list[tuple[int, ...]] = []
         self._sites: dict[str, int] = {}
+        self._out = 0
         self._levels = tuple(_Levels() for _ in range(12))
         """As :func:`_left` has it: four of what is free, four of the time that is left, four of the work."""
         self._fluid = False
@@ -119,9 +120,33 @@ class Stock:
                 self._take(place, bucket, taken)
                 yield vacancy, taken
 
+    def absorb_at_each_site(self, bucket: Bucket, jobs: int, closed: frozenset[str]) -> Iterator[Vacancy]:
+        """Give the same jobs to each site's vacancies, as if there were no other site: who takes any."""
+        places = self._able(bucket, closed)
+        left: dict[str, int] = {}
+        while places:
+            bit = places & -places
+            places ^= bit
+            place = bit.bit_length() - 1
+            vacancy = self.vacancies[place]
+            here = left.get(vacancy.site, jobs)
+            taken = min(here, fits(vacancy, bucket, self._lifetimes))
+            if taken > 0:
+                left[vacancy.site] = here - taken
+                self._take(place, bucket, taken)
+                yield vacancy
+            if taken == here:
+                places &= ~self._sites[vacancy.site]
+
+    def leave_out(self, pilots: frozenset[str]) -> None:
+        """These get no more jobs."""
+        for place, vacancy in enumerate(self.vacancies):
+            if vacancy.pilot_id in pilots:
+                self._out |= 1 << place
+
     def _able(self, bucket: Bucket, closed: frozenset[str]) -> int:
         """Places that match and have what is needed, or nearly; most kinds find none left, so this is asked first."""
-        places = self._lives.at_least(max(0, need_s(bucket, self._lifetimes)))
+        places = self._lives.at_least(max(0, need_s(bucket, self._lifetimes))) & ~self._out
         expected_s = bucket.expected_s
         for thing, need in enumerate(needs(bucket)):
             if need > 0 and places:

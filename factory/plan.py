@@ -17,11 +17,14 @@ from factory.absorb import Vacancy, by_age, fits, matches, new_vacancy, running_
 from factory.barren import barren, brakes, by_bucket, shut
 from factory.brakes import exclusions
 from factory.caps import Doors, breakers, room, rules_of
+from factory.latecomers import Latecomers, Reserve, latecomers
 from factory.model import (
+    NONE_LATE,
     Absorbed,
     Brake,
     Decision,
     Granted,
+    Late,
     Observation,
     Placed,
     Plan,
@@ -34,7 +37,7 @@ from factory.outages import cancels_before_outages
 from factory.packing import Stock
 from factory.shares import Turns
 from factory.sites.contract import SiteSeen
-from glidein.model import Offer, PilotPhase
+from glidein.model import Offer, PilotId, PilotPhase
 from overlay.model import Bucket, DemandSeen, DemandUnseen, MatchTable
 
 _UNUSABLE = frozenset({"stopped", "paused", "site_unseen"})
@@ -54,9 +57,10 @@ def decide(observation: Observation, match_table: MatchTable, policy: Policy) ->
     vacancies = supply(observation, policy, frozenset(cancel.pilot_id for cancel in stopped))
     running = running_cores(observation.slots)
     held = brakes(observation, match_table, policy)
-    poured = _pour(_tallies(observation, held), vacancies, room_now, match_table, policy, running=running)
+    late = latecomers(observation, policy)
+    poured = _pour(_tallies(observation, held), vacancies, room_now, match_table, policy, running=running, late=late)
     gone = frozenset(cancel.pilot_id for cancel in stopped)
-    surplus = _surplus(observation, vacancies, gone) if not room_now.frozen else ()
+    surplus = _surplus(observation, vacancies, gone | poured.kept) if not room_now.frozen else ()
     decided = Plan(
         cycle=observation.cycle,
         submits=_counted(poured.order),
@@ -85,6 +89,10 @@ class _Tally:
     unplaced: int = 0
     over: str = ""
     asked: int = 0
+    late: dict[str, int] = field(default_factory=dict)
+    covered: dict[str, int] = field(default_factory=dict)
+    moved: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    stuck: int = 0
 
     def placed(self) -> Placed:
         """The same for good."""
@@ -94,17 +102,42 @@ class _Tally:
             if self.absorbed
             else (),
             rest=self.rest,
-            granted=tuple(
-                Granted(site=site, shape=shape, count=count, jobs=jobs)
-                for (site, shape), (count, jobs) in sorted(self.granted.items())
-            )
-            if self.granted
-            else (),
+            granted=_granted(self.granted),
             unplaced=self.unplaced,
             over=self.over,
             asked=self.asked,
             brakes=self.brakes,
+            late=Late(
+                jobs=tuple(sorted(self.late.items())),
+                covered=tuple(sorted(self.covered.items())),
+                granted=_granted(self.moved),
+                left=self.stuck,
+            )
+            if self.late
+            else NONE_LATE,
         )
+
+    def shut(self) -> frozenset[str]:
+        """Sites that may get no more pilots on its behalf."""
+        granted = (*self.granted.items(), *self.moved.items())
+        return shut(self.brakes, ((site, count) for (site, _), (count, _) in granted))
+
+
+def _granted(counts: Mapping[tuple[str, str], tuple[int, int]]) -> tuple[Granted, ...]:
+    return tuple(
+        Granted(site=site, shape=shape, count=count, jobs=jobs)
+        for (site, shape), (count, jobs) in sorted(counts.items())
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Behind:
+    """Jobs of a bucket that were given to late pilots in one turn, at sites that were seen and at others."""
+
+    tally: _Tally
+    jobs: int
+    unseen: int
+    closed: frozenset[str]
 
 
 @dataclass(slots=True)
@@ -114,6 +147,25 @@ class _Poured:
     tallies: dict[str, _Tally]
     order: list[Offer] = field(default_factory=list)
     asked_for: list[str] = field(default_factory=list)
+    behind: list[_Behind] = field(default_factory=list)
+    kept: frozenset[PilotId] = frozenset()
+    """Late pilots that are no surplus, though others may do without them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Means:
+    """What jobs can be given to."""
+
+    stock: Stock
+    openings: Openings
+    late: Latecomers
+    slow: frozenset[str]
+    """Sites where one of ours is late."""
+    reserve: Reserve
+
+    def fast(self, closed: frozenset[str]) -> frozenset[str]:
+        """Sites that are not asked while there are others: those closed to the jobs, and those where ours are late."""
+        return closed | self.slow if closed else self.slow
 
 
 def _pour(
@@ -124,14 +176,21 @@ def _pour(
     policy: Policy,
     *,
     running: Mapping[str, int],
+    late: Latecomers,
 ) -> _Poured:
     """
-    Give all jobs to the pilots that there are, and ask for new ones for the rest.
+    Give all jobs to the pilots that there are, and ask for new ones for the rest; late pilots are made up for last.
 
     The order depends on the demand and the policy alone, so the next cycle pours the same jobs into the same pilots.
     """
-    stock = Stock(vacancies, table, policy.lifetimes)
-    openings = Openings(room_now, table, policy)
+    slow = [vacancy for vacancy in vacancies if vacancy.pilot_id in late.late and not vacancy.running]
+    means = _Means(
+        reserve=Reserve(slow, table, policy.lifetimes),
+        stock=Stock(vacancies, table, policy.lifetimes),
+        openings=Openings(room_now, table, policy),
+        late=late,
+        slow=frozenset(site.policy.name for site in room_now.sites if site.late),
+    )
     doors = Doors(room_now)
     poured = _Poured(tallies=tallies)
     turns = Turns(
@@ -142,43 +201,92 @@ def _pour(
         if turn.over:
             tally.rest += turn.jobs
             tally.unplaced += turn.jobs
-            tally.over, tally.asked = turn.over, openings.asked
+            tally.over, tally.asked = turn.over, means.openings.asked
             continue
-        unplaced = tally.unplaced
-        _serve(tally, turn.jobs, stock, openings, poured, closed=doors.closed_to(turn.bucket))
-        failed = tally.unplaced - unplaced
+        failed = _serve(tally, turn.jobs, means, poured, closed=doors.closed_to(turn.bucket))
         turns.served(turn.bucket, turn.jobs - failed)
         if failed:
             left = turns.drop(turn.bucket)
             tally.rest += left
             tally.unplaced += left
+    _make_up(means, poured)
+    poured.kept = frozenset(means.reserve.kept)
     return poured
 
 
-def _serve(
-    tally: _Tally, jobs: int, stock: Stock, openings: Openings, poured: _Poured, *, closed: frozenset[str]
-) -> None:
-    """Some jobs of a bucket: pilots that are there first, then new ones."""
-    bucket = tally.bucket
-    for vacancy, taken in stock.absorb(bucket, jobs, closed):
-        jobs -= taken
+def _serve(tally: _Tally, jobs: int, means: _Means, poured: _Poured, *, closed: frozenset[str]) -> int:
+    """Some jobs of a bucket: pilots that are there first, then new ones; how many nobody may have a pilot for."""
+    left, to_wait, late, unseen = jobs, jobs, 0, 0
+    for vacancy, taken in means.stock.absorb(tally.bucket, jobs, closed):
+        left -= taken
         running, waiting = tally.absorbed.get(vacancy.site, (0, 0))
-        new = (running + taken, waiting) if vacancy.running else (running, waiting + taken)
-        tally.absorbed[vacancy.site] = new
-    tally.rest += jobs
+        if vacancy.running:
+            to_wait -= taken
+            tally.absorbed[vacancy.site] = running + taken, waiting
+            continue
+        tally.absorbed[vacancy.site] = running, waiting + taken
+        if vacancy.pilot_id in means.late.late:
+            late += taken
+            tally.late[vacancy.site] = tally.late.get(vacancy.site, 0) + taken
+        elif vacancy.pilot_id in means.late.unseen:
+            unseen += taken
+    means.reserve.pour(tally.bucket, to_wait, closed)
+    if late or unseen:
+        poured.behind.append(_Behind(tally=tally, jobs=late, unseen=unseen, closed=closed))
+    tally.rest += left
+    # Where one of ours is late others would be, too.
+    failed = _ask(tally, left, means, poured, granted=tally.granted, closed=means.fast(closed))
+    if means.slow:
+        failed = _ask(tally, failed, means, poured, granted=tally.granted, closed=closed)
+    tally.unplaced += failed
+    return failed
+
+
+def _make_up(means: _Means, poured: _Poured) -> None:
+    """
+    Find other pilots for jobs that were given to late ones: such as are on their way, or new ones where none is late.
+
+    All jobs have been given a place before, as if nobody were late, so that late pilots change neither whose turn comes
+    next nor what is asked for jobs without a pilot.
+    """
+    if not poured.behind:
+        return
+    means.stock.leave_out(means.late.all)
+    for one in poured.behind:
+        tally, left = one.tally, one.jobs
+        for vacancy, taken in means.stock.absorb(tally.bucket, left, one.closed):
+            left -= taken
+            tally.covered[vacancy.site] = tally.covered.get(vacancy.site, 0) + taken
+        tally.stuck += _ask(tally, left, means, poured, granted=tally.moved, closed=means.fast(one.closed))
+    for one in poured.behind:
+        # What was asked for in the place of a late pilot is no surplus once the late one's site is not seen.
+        for _ in means.stock.absorb(one.tally.bucket, one.unseen, one.closed):
+            pass
+
+
+def _ask(
+    tally: _Tally,
+    jobs: int,
+    means: _Means,
+    poured: _Poured,
+    *,
+    granted: dict[tuple[str, str], tuple[int, int]],
+    closed: frozenset[str],
+) -> int:
+    """New pilots for jobs of a bucket: how many jobs nobody may have one for."""
     while jobs > 0:
-        asked = openings.ask(bucket, jobs, closed | shut(tally.brakes, tally.granted))
+        asked = means.openings.ask(tally.bucket, jobs, closed | tally.shut() if tally.brakes else closed)
         if asked is None:
-            tally.unplaced += jobs
             break
         offer, vacancy = asked
         poured.order.append(offer)
-        poured.asked_for.append(bucket.key)
-        taken = stock.add(vacancy, bucket, jobs)
+        poured.asked_for.append(tally.bucket.key)
+        taken = means.stock.add(vacancy, tally.bucket, jobs)
         jobs -= taken
-        count, taken_before = tally.granted.get((offer.site, offer.name), (0, 0))
-        tally.granted[offer.site, offer.name] = (count + 1, taken_before + taken)
-    tally.asked = openings.asked
+        count, taken_before = granted.get((offer.site, offer.name), (0, 0))
+        granted[offer.site, offer.name] = (count + 1, taken_before + taken)
+    tally.asked = means.openings.asked
+    return jobs
 
 
 def _tallies(observation: Observation, held: tuple[Brake, ...]) -> dict[str, _Tally]:
@@ -295,7 +403,7 @@ def _stops(observation: Observation) -> dict[str, str]:
 
 
 def _surplus(
-    observation: Observation, vacancies: Iterable[Vacancy], taken_back: frozenset[str]
+    observation: Observation, vacancies: Iterable[Vacancy], spared: frozenset[PilotId]
 ) -> tuple[PilotRecord, ...]:
     """Waiting pilots that no idle job needs, newest first; nothing is surplus while some demand may be hidden."""
     if not observation.demands or not all(isinstance(demand, DemandSeen) for demand in observation.demands):
@@ -305,7 +413,7 @@ def _surplus(
     idle = [
         pilot
         for pilot in _may_cancel(observation)
-        if pilot.pilot_id not in needed | taken_back and pilot.offer.site not in stopped
+        if pilot.pilot_id not in needed | spared and pilot.offer.site not in stopped
     ]
     return tuple(sorted(idle, key=by_age, reverse=True))
 

@@ -161,7 +161,7 @@ def _changed(old: Decision, new: Decision) -> tuple[Bucketed, ...]:
     changed = []
     for key, before in old.placed.items():
         after = new.placed[key]
-        if before.granted == after.granted and before.unplaced == after.unplaced:
+        if before.new == after.new and before.unplaced == after.unplaced:
             continue
         bucket = before.bucket
         changed.append(
@@ -170,8 +170,8 @@ def _changed(old: Decision, new: Decision) -> tuple[Bucketed, ...]:
                 first_job=f"{bucket.ap}#{bucket.first_job}",
                 user=bucket.user,
                 jobs=bucket.jobs,
-                pilots_before=sum(one.count for one in before.granted),
-                pilots_after=sum(one.count for one in after.granted),
+                pilots_before=sum(one.count for one in before.new),
+                pilots_after=sum(one.count for one in after.new),
                 unplaced_before=before.unplaced,
                 unplaced_after=after.unplaced,
             )

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 
 from factory.absorb import need_s, new_life_s
 from factory.caps import binding, denial, limit_words, room_after, utc
-from factory.model import Decision, Observation, Placed, Policy, Reason, Room, ShapeRoom, SiteRoom, Verdict
+from factory.model import (
+    Decision,
+    Granted,
+    Late,
+    Observation,
+    Placed,
+    Policy,
+    Reason,
+    Room,
+    ShapeRoom,
+    SiteRoom,
+    Verdict,
+)
 from factory.plan import decide, jobs_per_pilot
 from glidein.model import Lifetimes, Offer
 from glidein.start import slot_memory_mib
@@ -44,10 +58,10 @@ def _verdict(placed: Placed, site: SiteRoom, room: Room, table: MatchTable, poli
     name = site.policy.name
     bucket = placed.bucket
     here = {absorbed.site: absorbed for absorbed in placed.absorbed}.get(name)
-    mine = [one for one in placed.granted if one.site == name]
+    mine = [one for one in placed.new if one.site == name]
     granted = sum(one.count for one in mine)
     usable = [(shape, n) for shape in site.shapes if (n := jobs_per_pilot(bucket, shape.policy.offer, table, policy))]
-    more = placed.rest - sum(one.jobs for one in mine)
+    more = placed.rest + (0 if site.late else _not_covered(placed.late)) - sum(one.jobs for one in mine)
     wanted = granted - -more // max(n for _, n in usable) if usable else 0
     reasons = [] if usable else _misfits(bucket, site, table, policy)
     if placed.rest < bucket.jobs:
@@ -59,6 +73,7 @@ def _verdict(placed: Placed, site: SiteRoom, room: Room, table: MatchTable, poli
     elif granted < wanted:
         shapes = tuple(shape for shape, _ in usable)
         reasons.extend(_held_back(placed, site, shapes, room, numbers=(wanted, granted)))
+    reasons.extend(_late(placed.late, name, policy))
     return Verdict(
         bucket=bucket.key,
         site=name,
@@ -155,12 +170,46 @@ def _held_back(
     if placed.over:
         text = f"capped from {wanted} to {granted} by the shares: {placed.over}"
         reasons.append(Reason(code="share", text=text, wanted=wanted, allowed=granted))
-    elsewhere = tuple(one for one in placed.granted if one.site != site.policy.name)
+    elsewhere = tuple(one for one in placed.new if one.site != site.policy.name)
     if elsewhere:
-        where = ", ".join(f"{one.count} at {one.site}{one.shape and '/' + one.shape}" for one in elsewhere)
-        text = f"the jobs get new pilots elsewhere: {where}"
+        text = f"the jobs get new pilots elsewhere: {_where(elsewhere)}"
         reasons.append(Reason(code="placed_elsewhere", text=text, wanted=wanted, allowed=granted))
     return reasons
+
+
+def _where(granted: Iterable[Granted]) -> str:
+    """New pilots by their offer."""
+    counts: Counter[str] = Counter()
+    for one in granted:
+        counts[f"{one.site}{one.shape and '/' + one.shape}"] += one.count
+    return ", ".join(f"{count} at {label}" for label, count in sorted(counts.items()))
+
+
+def _not_covered(late: Late) -> int:
+    """Jobs in whose late pilots' place new ones are wanted."""
+    return late.left + sum(one.jobs for one in late.granted)
+
+
+def _late(late: Late, site: str, policy: Policy) -> list[Reason]:
+    """That the jobs' pilots at the site have waited too long, and who has been asked in their place."""
+    here = dict(late.jobs).get(site, 0)
+    if not here:
+        return []
+    total = sum(jobs for _, jobs in late.jobs)
+    told = []
+    if late.granted:
+        told.append(f"new pilots are asked for in their place: {_where(late.granted)}")
+    if late.covered:
+        sites = ", ".join(name for name, _ in late.covered)
+        told.append(f"pilots on their way at {sites} have room for {sum(jobs for _, jobs in late.covered)}")
+    if late.left:
+        told.append(f"no site where none of ours is late may be asked for {late.left}")
+    others = f" ({total} at all sites)" if total > here else ""
+    text = (
+        f"{here} of these jobs count on pilots of site {site} that have waited longer than {policy.wait_noticed_s} s"
+        f"{others}; {'; '.join(told)}"
+    )
+    return [Reason(code="late", text=text)]
 
 
 def _barren(placed: Placed, site: SiteRoom, numbers: tuple[int, int]) -> list[Reason]:

@@ -98,6 +98,11 @@ def _limit_lines(view: SiteView) -> list[str]:
         f"pilots at all sites: {view.pilots_open} of {view.policy.max_pilots} (limits.max_pilots) [factory]",
         f"new pilots in a cycle: at most {view.policy.max_submits_per_cycle} (limits.max_submits_per_cycle) [factory]",
     ]
+    if one.late:
+        lines.append(
+            f"of those waiting: {one.late} longer than {view.policy.wait_noticed_s} s (factory.wait_noticed), so other "
+            "sites are asked first [factory]"
+        )
     rules = one.rules
     caps = (("pilots", one.open, rules.max_pilots), ("pilots waiting", one.pending, rules.max_pending))
     lines += [f"{what}: {has} of {cap} ({rules.file}) [site]" for what, has, cap in caps if cap is not None]
@@ -157,6 +162,7 @@ def _json(recorded: Recorded, view: SiteView) -> dict[str, object]:
         "pilots": {phase.name.lower(): count for phase, count in view.phases},
         "open": None if one is None else one.open,
         "waiting": None if one is None else one.pending,
+        "late": None if one is None else one.late,
         "max_pilots": None if one is None else one.policy.max_pilots,
         "max_pending": None if one is None else one.policy.max_pending,
         "block": None if one is None or one.block is None else plain(one.block),
