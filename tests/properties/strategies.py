@@ -429,3 +429,24 @@ def crowded_world(seed: int) -> World:
 
 
 crowded_worlds = st.integers(0, 2**32 - 1).map(crowded_world)
+
+
+def late_world(seed: int) -> World:
+    """A crowded world in which most pilots wait, and half of these have waited too long to be counted on."""
+    rng = Random(f"late {seed}")
+    world = crowded_world(seed)
+    unseen = rng.choice((*SITES, None, None, None, None, None))
+    pilots = []
+    for pilot in world.observation.pilots:
+        waits = pilot.phase is PilotPhase.PENDING or rng.random() < 0.6
+        phase = PilotPhase.PENDING if waits else pilot.phase
+        since_s = pilot.intended_s - (world.policy.wait_noticed_s + 1 if waits and rng.random() < 0.5 else 0)
+        pilots.append(replace(pilot, phase=phase, intended_s=since_s))
+    sights = tuple(
+        SiteUnseen(site=sight.site, taken_s=NOW_S, reason="ssh timed out") if sight.site == unseen else sight
+        for sight in world.observation.sites
+    )
+    return replace(world, observation=replace(world.observation, pilots=tuple(pilots), sites=sights))
+
+
+late_worlds = st.integers(0, 2**32 - 1).map(late_world)

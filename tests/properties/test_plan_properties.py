@@ -12,7 +12,7 @@ from random import Random
 
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from strategies import NO, NOW_S, YES, World, crowded_worlds, shuffled, with_intents, worlds
+from strategies import NO, NOW_S, YES, World, crowded_worlds, late_worlds, shuffled, with_intents, worlds
 
 from accounting.model import SiteStop
 from factory.caps import is_pending
@@ -37,7 +37,7 @@ def _open_at(world: World) -> Counter[str]:
 
 
 # Mutation: caps._limits without "- site.new" in max_pending.
-@given(worlds() | crowded_worlds)
+@given(worlds() | crowded_worlds | late_worlds)
 def test_no_cap_is_ever_exceeded(world: World) -> None:
     decided = plan(world.observation, world.table, world.policy)
     after = with_intents(world, decided).observation.pilots
@@ -56,7 +56,7 @@ def test_no_cap_is_ever_exceeded(world: World) -> None:
 
 
 # Mutation: plan._tallies goes over _buckets(observation) without sorted(..., key=size).
-@given(worlds() | crowded_worlds, st.randoms(use_true_random=False))
+@given(worlds() | crowded_worlds | late_worlds, st.randoms(use_true_random=False))
 def test_input_order_does_not_matter(world: World, random: Random) -> None:
     assert _plan(world) == _plan(shuffled(world, random))
 
@@ -81,8 +81,15 @@ def test_a_crowded_world_in_which_nothing_happens_asks_for_nothing_more(world: W
     _asks_for_nothing_more(world)
 
 
+# Mutation: plan._make_up leaves out what is on its way (no absorb).
+@settings(max_examples=600)
+@given(late_worlds)
+def test_a_world_with_late_pilots_in_which_nothing_happens_asks_for_nothing_more(world: World) -> None:
+    _asks_for_nothing_more(world)
+
+
 # Mutation: plan._serve asks for one pilot at least (jobs = max(jobs, 1) before it asks).
-@given(worlds() | crowded_worlds)
+@given(worlds() | crowded_worlds | late_worlds)
 def test_no_job_left_over_no_pilot(world: World) -> None:
     decision = decide(world.observation, world.table, world.policy)
     assert all(placed.granted == () for placed in decision.placed.values() if placed.rest == 0)
@@ -128,7 +135,7 @@ def test_adding_a_site_that_cannot_be_used_changes_nothing(world: World, why: st
 
 
 # Mutation: plan._serve does not subtract what the new pilot takes ("jobs -= taken" gone): every site up to its cap.
-@given(worlds(), st.integers(1, 4))
+@given(worlds() | late_worlds, st.integers(1, 4))
 def test_one_idle_job_asks_for_at_most_one_pilot(world: World, cores: int) -> None:
     bucket = Bucket(
         key="ap1/one", ap="ap1", user="ada@pool", group="", jobs=1, first_job="1.0", cores=cores, memory_mib=100,
@@ -155,7 +162,7 @@ def test_an_unseen_site_is_left_alone(world: World) -> None:
 
 
 # Mutations: plan._surplus takes DemandAtLeast for enough; plan._surplus asks nothing of the demands.
-@given(worlds() | crowded_worlds, st.sampled_from(("unseen", "at least")))
+@given(worlds() | crowded_worlds | late_worlds, st.sampled_from(("unseen", "at least")))
 def test_a_partial_sight_never_scales_down(world: World, kind: str) -> None:
     hidden = (
         DemandUnseen(ap="ap3", taken_s=NOW_S, reason="no answer in 25 s")
@@ -192,7 +199,7 @@ def test_slots_unseen_freezes_everything(world: World) -> None:
 
 
 # Mutation: plan._serve records "granted" from "order" (all pilots so far) instead of from this bucket's own.
-@given(worlds() | crowded_worlds)
+@given(worlds() | crowded_worlds | late_worlds)
 def test_the_numbers_of_verdicts_add_up_to_the_plan(world: World) -> None:
     decision = decide(world.observation, world.table, world.policy)
     granted: Counter[str] = Counter()
@@ -210,7 +217,7 @@ def test_the_numbers_of_verdicts_add_up_to_the_plan(world: World) -> None:
 
 
 # Mutation: verdict._held_back without the loop over binding limits.
-@given(worlds() | crowded_worlds)
+@given(worlds() | crowded_worlds | late_worlds)
 def test_a_verdict_that_grants_less_than_wanted_says_why(world: World) -> None:
     decision = decide(world.observation, world.table, world.policy)
     for key in decision.placed:

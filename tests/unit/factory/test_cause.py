@@ -9,7 +9,7 @@ from worlds import NOW_S, bucket, policy, record, site_policy
 
 from factory.cause import Cause, Code, cause_of
 from factory.explain import Explanation
-from factory.model import Reason, Verdict
+from factory.model import Late, Reason, Verdict
 from glidein.model import PilotPhase
 from overlay.model import FailedClause
 
@@ -129,6 +129,29 @@ def test_pilots_in_the_queue_of_a_site() -> None:
     found = cause(waiting)
     assert ("queue", "site") == (found.code, found.owner)
     assert "2 pilots for jobs like it wait in the queue of site alpha (Slurm says: Priority)" == found.text
+
+
+LATE = Reason(code="late", text="4 of these jobs count on pilots of site alpha that have waited longer than 600 s; so")
+
+
+def _late(*others: Verdict, left: int) -> Cause:
+    here = verdict("alpha", LATE, waiting=4)
+    pilots = (record("alpha", 1, PilotPhase.PENDING), record("beta", 2, PilotPhase.PENDING, intended_s=NOW_S))
+    return cause(told(here, *others, jobs=4, unplaced=0, takers=pilots, late=Late(jobs=(("alpha", 4),), left=left)))
+
+
+def test_that_a_pilot_is_late_and_another_site_was_asked_is_said_in_the_line() -> None:
+    # Mutation: _coming leaves out _late_words.
+    found = _late(verdict("beta", granted=1, wanted=1), left=0)
+    assert ("queue", "site") == (found.code, found.owner)
+    assert f"1 pilot for jobs like it waits in the queue of site alpha; {LATE.text}" == found.text
+
+
+def test_that_no_other_site_may_be_asked_is_said_with_the_reason() -> None:
+    # Mutations: _late_words never names a bar; it takes the bars of the late site; it does not ask who could run them.
+    assert _late(verdict("beta", bar("max_pending"), wanted=1), left=4).text.endswith("so: max_pending said so")
+    assert _late(verdict("beta", waiting=1), left=4).text.endswith("so: ours wait too long wherever they could run")
+    assert _late(verdict("beta", misfit(MEMORY)), left=4).text.endswith("so: no other could run them")
 
 
 def test_most_jobs_without_a_pilot_are_told_the_limit() -> None:

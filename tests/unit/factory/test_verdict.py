@@ -185,3 +185,46 @@ def test_unseen_slots_are_the_reason_everywhere() -> None:
 def test_an_unknown_bucket_is_our_own_bug() -> None:
     with pytest.raises(KeyError):
         told(observation(demands=(demand(bucket()),)), key="ap1/other")
+
+
+def _late(*pilots: tuple[str, int], jobs: int = 1, rules: Policy = TWO) -> tuple[Verdict, ...]:
+    """Waiting pilots by site and the seconds since they were submitted."""
+    waiting = tuple(
+        record(site, n, PilotPhase.PENDING, submitted_s=NOW_S - for_s)
+        for n, (site, for_s) in enumerate(pilots, start=1)
+    )
+    return told(observation(demands=(demand(bucket(jobs=jobs)),), pilots=waiting), rules)
+
+
+def test_who_was_asked_in_the_place_of_a_late_pilot_is_said_in_one_line() -> None:
+    # Mutations: _verdict leaves out _late; Placed.new is granted alone.
+    alpha, beta = _late(("alpha", 5000))
+    assert (
+        "late",
+        "1 of these jobs count on pilots of site alpha that have waited longer than 600 s; new pilots are asked for in "
+        "their place: 1 at beta",
+    ) == _texts(alpha)[-1]
+    assert (0, 0, 1, 1) == (alpha.wanted, alpha.granted, beta.wanted, beta.granted)
+    assert ["absorbed"] == [reason.code for reason in beta.reasons]
+
+
+def test_pilots_on_their_way_that_stand_in_for_late_ones_are_said() -> None:
+    # Mutation: _late leaves out "covered".
+    alpha, beta = _late(("alpha", 5000), ("beta", 60))
+    assert "pilots on their way at beta have room for 1" in _texts(alpha)[-1][1]
+    assert (0, 0) == (alpha.wanted, beta.wanted)
+
+
+def test_that_nobody_may_be_asked_in_a_late_ones_place_is_said_with_each_cap() -> None:
+    # Mutation: _verdict counts jobs of late pilots at no site (without _not_covered).
+    alpha, beta = _late(("alpha", 5000), jobs=4, rules=policy(ALPHA, site_policy("beta", max_pilots=0)))
+    assert "no site where none of ours is late may be asked for 4" in _texts(alpha)[-1][1]
+    assert (1, 0) == (beta.wanted, beta.granted)
+    assert ("max_pilots", "capped from 1 to 0 by max_pilots of site beta (0 open now, limit 0)") == _texts(beta)[-1]
+
+
+def test_a_site_where_ours_are_late_is_not_wanted_for_late_jobs() -> None:
+    # Mutation: _verdict counts jobs of late pilots at every site (without "if site.late").
+    alpha, beta = _late(("alpha", 5000), ("beta", 4000))
+    assert (0, 0) == (alpha.wanted, beta.wanted)
+    assert ["absorbed"] == [reason.code for reason in beta.reasons]
