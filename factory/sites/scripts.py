@@ -207,6 +207,7 @@ exit 3
 _PLACE = r"""
 mark home "$HOME"
 mark spool "$spool"
+mark user "$user"
 mark end
 """
 

@@ -11,7 +11,7 @@ import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import assert_never
 
 from config.names import PILOT_ID
@@ -31,6 +31,7 @@ from factory.sites.contract import (
     Uncertain,
 )
 from factory.sites.meter import NOT_ASKED, CallMeter
+from factory.sites.restversions import Place
 from factory.sites.scripts import Answer
 from factory.sites.shell import Outcome, Script, Shell, ShellResult
 from factory.sites.texts import Unreadable
@@ -92,6 +93,8 @@ class SlurmSite:
         """The site's clock minus ours, at the least; see :meth:`_run`."""
         self._bundle_there: int | None = None
         """The connection on which the bundle was found or put."""
+        self._places: dict[int, Place] = {}
+        """What the account's directories are called at the site, by the connection on which that was learnt."""
 
     @property
     def name(self) -> str:
@@ -247,6 +250,19 @@ class SlurmSite:
             return f"upload: {problem}"
         return "the deadline passed during the upload" if deadline_s - self._clock() < scripts.SBATCH_MIN_S else ""
 
+    def _learn_places(self) -> Place | str:
+        """User, home and the directory of all spool directories, asked once for each connection; or the problem."""
+        if self._shell.connection in self._places:
+            return self._places[self._shell.connection]
+        result, answer = self._run(scripts.PLACE, b"")
+        said = dict(answer.marks)
+        problem = incomplete(result, answer)
+        if problem or not all(said.get(word, "").startswith("/") for word in ("home", "spool")):
+            return f"home directory: {problem or 'the answer does not name it'}"
+        place = Place(user=said.get("user", ""), home=PurePosixPath(said["home"]), spool=PurePosixPath(said["spool"]))
+        self._places = {self._shell.connection: place}
+        return place
+
     def _is_ours(self, name: str) -> bool:
         """Whether a job or directory is a pilot of our instance at this site, and not of another entry or factory."""
         return texts.ours(name, instance=self._settings.instance, site=self.name)
@@ -357,8 +373,7 @@ def final_records(
     answer: Answer, known: tuple[KnownPilot, ...], live: tuple[BatchRecord, ...]
 ) -> FinalSeen | FinalUnseen:
     """What accounting says of the known pilots that are not live; one unreadable part makes all of it unseen."""
-    still_live = {record.name for record in live if not record.state.is_final}
-    wanted = {pilot.pilot_id: pilot.batch_id for pilot in known if pilot.pilot_id not in still_live}
+    wanted = not_live(known, live)
     records: list[BatchRecord] = []
     for section in answer.sections:
         if section.name != "sacct":
@@ -368,13 +383,21 @@ def final_records(
             case Unreadable():
                 return FinalUnseen(reason=read.reason)
             case tuple():
-                # A job id may be another job's by now (Slurm starts anew, or reaches MaxJobId): the name decides.
-                records += (
-                    record for record in read if record.name in wanted and wanted[record.name] in (None, record.job_id)
-                )
+                records += (record for record in read if is_of(record, wanted))
             case _ as never:
                 assert_never(never)
     return FinalSeen(records=tuple(sorted(records)))
+
+
+def not_live(known: tuple[KnownPilot, ...], live: tuple[BatchRecord, ...]) -> dict[PilotId, str | None]:
+    """The known pilots that no live record is of, with their job ids."""
+    still_live = {record.name for record in live if not record.state.is_final}
+    return {pilot.pilot_id: pilot.batch_id for pilot in known if pilot.pilot_id not in still_live}
+
+
+def is_of(record: BatchRecord, wanted: dict[PilotId, str | None]) -> bool:
+    """Whether it is of one of these. A job id may be another job's by now (MaxJobId, a new Slurm): the name decides."""
+    return record.name in wanted and wanted[record.name] in (None, record.job_id)
 
 
 def closed_times(answer: Answer, *, account: str, now_s: float) -> tuple[Closure, ...] | Unreadable:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import PurePosixPath
+from dataclasses import replace
 
 import structlog
 
@@ -76,8 +76,6 @@ class SlurmrestdSite(SlurmSite):
     ) -> None:
         super().__init__(settings, shell, clock=clock, nonce=nonce, meter=meter)
         self._api = RestApi(rest, clock=clock, meter=self._meter)
-        self._places: dict[int, tuple[PurePosixPath, PurePosixPath]] = {}
-        """Home and spool directory at the site, by the connection on which they were learnt."""
         self.raced = 0
         """Pilots that a cancel of ours hit although they had started meanwhile; only v0.0.38 has no better way."""
 
@@ -118,13 +116,13 @@ class SlurmrestdSite(SlurmSite):
                 return tuple(NotSent(pilot_id=one.pilot_id, reason=missing.reason) for one in requests)
         assert not isinstance(token, Unreadable)
         assert not isinstance(dialect, Unreadable)
-        problem = self._upload(requests, deadline_s=deadline_s) or self._learn_places()
-        if problem:
-            return tuple(NotSent(pilot_id=one.pilot_id, reason=problem) for one in requests)
-        home, spool = self._places[self._shell.connection]
+        problem = self._upload(requests, deadline_s=deadline_s)
+        places = problem or self._learn_places()
+        if isinstance(places, str):
+            return tuple(NotSent(pilot_id=one.pilot_id, reason=places) for one in requests)
         outcomes: list[SubmitOutcome] = []
         for request in requests:
-            place = Place(user=self._api.user(token), home=home, spool=spool / request.pilot_id)
+            place = replace(places, user=self._api.user(token), spool=places.spool / request.pilot_id)
             outcomes.append(self._submit_one(request, dialect, place, deadline_s=deadline_s))
         return tuple(outcomes)
 
@@ -201,7 +199,7 @@ class SlurmrestdSite(SlurmSite):
             names=[pilot.pilot_id for pilot in gone if pilot.batch_id is None],
             since_s=max(since_s, 0),
         )
-        wanted = {pilot.pilot_id: pilot.batch_id for pilot in gone}
+        wanted = slurm.not_live(known, live)
         records: list[BatchRecord] = []
         for path in paths:
             said = self._api.ask("GET", path)
@@ -210,8 +208,7 @@ class SlurmrestdSite(SlurmSite):
             read = resttexts.parse_final(said, user=self._api.user(token), exit_codes=dialect.accounts_exit_codes)
             if isinstance(read, Unreadable):
                 return FinalUnseen(reason=self._api.explain(read.reason))
-            # A job id may be another job's by now: the name decides.
-            records += (one for one in read if one.name in wanted and wanted[one.name] in (None, one.job_id))
+            records += (one for one in read if slurm.is_of(one, wanted))
         return FinalSeen(records=tuple(sorted(resttexts.with_codes(tuple(records), queue))))
 
     def _closed_times(self, now_s: float) -> tuple[Closure, ...] | Unreadable:
@@ -234,18 +231,6 @@ class SlurmrestdSite(SlurmSite):
             return nodes
         user = self._api.user(token)
         return reservations.closures(found, nodes, user=user, account=self._settings.account, now_s=now_s)
-
-    def _learn_places(self) -> str:
-        """Ask once for each connection what the home directory is called at the site; the problem, or empty."""
-        if self._shell.connection in self._places:
-            return ""
-        result, answer = self._run(scripts.PLACE, b"")
-        places = dict(answer.marks)
-        problem = slurm.incomplete(result, answer)
-        if problem or not all(places.get(word, "").startswith("/") for word in ("home", "spool")):
-            return f"home directory: {problem or 'the answer does not name it'}"
-        self._places = {self._shell.connection: (PurePosixPath(places["home"]), PurePosixPath(places["spool"]))}
-        return ""
 
     def _submit_one(
         self, request: SubmitRequest, dialect: Dialect, place: Place, *, deadline_s: float

@@ -84,27 +84,34 @@ def parse_squeue(stdout: str, stderr: str, status: int | None, *, nonce: str) ->
         values = body.split("|", len(SQUEUE_FIELDS) - 1)
         if not found or rest or len(values) != len(SQUEUE_FIELDS) or not values[0].isdigit():
             return Unreadable(reason=f"squeue: a line does not parse: {essence(chunk)}")
-        records.append(_live_record(dict(zip(SQUEUE_FIELDS, values, strict=True))))
+        records.append(live_record(dict(zip(SQUEUE_FIELDS, values, strict=True))))
     return tuple(records)
 
 
 def parse_sacct(stdout: str, stderr: str, status: int | None) -> tuple[BatchRecord, ...] | Unreadable:
-    """
-    Read ``sacct -X -D -n -P``: for each job its latest record with the time of all its runs, sorted by job id as text.
-
-    Half records are left out, because they tell what is not so: 22.05 shows a running job as PENDING without
-    partition or time limit for some seconds, and after an outage of slurmdbd a COMPLETED one without an end (measured).
-    """
+    """Read ``sacct -X -D -n -P``; see :func:`whole_ends`."""
     trouble = _trouble("sacct", stderr, status)
     if trouble is not None:
         return trouble
     names = SACCT_FIELDS.split(",")
-    records: list[BatchRecord] = []
+    rows: list[dict[str, str]] = []
     for line in stdout.splitlines():
         values = line.split("|", len(names) - 1)
         if len(values) != len(names) or not re.fullmatch(r"[0-9]+(\.\w+)?([_+][0-9]+)?", values[0]):
             return Unreadable(reason=f"sacct: a line does not parse: {essence(line)}")
-        row = dict(zip(names, values, strict=True))
+        rows.append(dict(zip(names, values, strict=True)))
+    return whole_ends(rows)
+
+
+def whole_ends(rows: Iterable[dict[str, str]]) -> tuple[BatchRecord, ...]:
+    """
+    For each job of accounting its latest record with the time of all its runs, sorted by job id as text.
+
+    Half records are left out, because they tell what is not so: 22.05 shows a running job as PENDING without
+    partition or time limit for some seconds, and after an outage of slurmdbd a COMPLETED one without an end (measured).
+    """
+    records: list[BatchRecord] = []
+    for row in rows:
         record = _final_record(row)
         if not row["TimelimitRaw"] or not row["Partition"] or (record.state.is_final and record.end_s is None):
             continue
@@ -255,8 +262,8 @@ def _trouble(command: str, stderr: str, status: int | None) -> Unreadable | None
     return None
 
 
-def _live_record(row: dict[str, str]) -> BatchRecord:
-    """One record of squeue; a start or an end that is only expected is none."""
+def live_record(row: dict[str, str]) -> BatchRecord:
+    """One record of squeue, by the names of its columns; a start or an end that is only expected is none."""
     state = batch_state(row["state"])
     # A waiting job may have an expected start, and one cancelled while it waited has its end there (measured).
     never_ran = not row["nodes"] or state is BatchState.PENDING
