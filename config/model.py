@@ -349,6 +349,11 @@ class Site(_Strict):
         "used in place of the account's home; this factory must run under the account's uid",
     )
 
+    pyslurm: bool = Field(
+        False,
+        description="this machine has the site's Slurm, and pyslurm of exactly its version is installed beside "
+        "aerotow: ask the library in place of the commands",
+    )
     schedd: Word | None = Field(
         None,
         description="Name of the schedd of a site that runs HTCondor: pilots are jobs there, 'token_file' opens it",
@@ -388,6 +393,15 @@ class Site(_Strict):
         others = [name for name in ("login", "rest", "shared_dir", "qos", "rest_user") if getattr(self, name)]
         if others:
             raise ValueError(f"{', '.join(others)} beside schedd; an HTCondor site is reached by its schedd alone")
+        return self
+
+    @model_validator(mode="after")
+    def _pyslurm_is_on_the_spot(self) -> Self:
+        others = [name for name in ("login", "rest", "shared_dir", "schedd") if getattr(self, name)]
+        if self.pyslurm and others:
+            raise ValueError(
+                f"{', '.join(others)} beside pyslurm; the library asks the Slurm of this machine, so keep one of them"
+            )
         return self
 
     @model_validator(mode="after")

@@ -29,6 +29,7 @@ from factory.sites.condor import CondorSettings, CondorSite
 from factory.sites.condortexts import bundle_file
 from factory.sites.contract import Site
 from factory.sites.meter import CallMeter
+from factory.sites.pyslurmsite import PyslurmSite, worker_command
 from factory.sites.restapi import RestSettings
 from factory.sites.resthttp import Server
 from factory.sites.shell import LocalShell, SshShell
@@ -117,6 +118,15 @@ def make_site(name: str, site: SiteConfig, config: Config, *, meter: CallMeter |
         account=site.account,
         policy_file=site.policy_file,
     )
+    if site.pyslurm:
+        return PyslurmSite(
+            settings,
+            shell,
+            command=worker_command(),
+            clock=time.time,
+            nonce=lambda: secrets.token_hex(8),
+            meter=meter,
+        )
     if site.rest is None:
         return SlurmSite(settings, shell, clock=time.time, nonce=lambda: secrets.token_hex(8), meter=meter)
     assert site.token_file is not None, "the configuration has seen to it"

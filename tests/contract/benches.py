@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import secrets
@@ -15,9 +16,11 @@ from pathlib import Path
 from typing import Protocol
 
 from config.names import cycle_id, pilot_id
+from factory.sites import pyslurmworker
 from factory.sites.condor import CondorSettings, CondorSite
 from factory.sites.contract import KnownPilot, Site, SiteSeen, SubmitRequest
 from factory.sites.fake import FakeSite
+from factory.sites.pyslurmsite import PyslurmSite, worker_command
 from factory.sites.restapi import RestSettings
 from factory.sites.resthttp import Server
 from factory.sites.shell import LocalShell, Script, Shell, SshShell
@@ -289,6 +292,72 @@ def rest_bench(name: str, directory: Path) -> Iterator[RestBench]:
         )
         site = SlurmrestdSite(cli.settings, rest, cli.shell, clock=time.time, nonce=lambda: secrets.token_hex(8))
         yield RestBench(site=site, shell=cli.shell, settings=cli.settings, offer=cli.offer, rest=rest)
+
+
+@dataclass
+class PyslurmBench(SlurmBench):
+    """A real Slurm asked by pyslurm, where it is installed."""
+
+    site: PyslurmSite
+    command: tuple[str, ...]
+
+    @classmethod
+    def of(cls, shell: Shell, settings: SlurmSettings, offer: Offer, command: tuple[str, ...]) -> PyslurmBench:
+        site = PyslurmSite(settings, shell, command=command, clock=time.time, nonce=lambda: secrets.token_hex(8))
+        return cls(site=site, shell=shell, settings=settings, offer=offer, command=command)
+
+    def sibling(self, instance: str) -> PyslurmBench:
+        return self.of(self.shell, replace(self.settings, instance=instance), self.offer, self.command)
+
+
+PYSLURM = os.environ.get("AEROTOW_PYSLURM", "")
+"""
+Where pyslurm can be tried: ``account:partition`` of the Slurm of this machine, or a site of the test-bed.
+
+At the site's login host ``python3`` must find pyslurm, if need be in /opt/pyslurm. No machine of the suite has it, so
+without this variable nothing of it is collected, and the end of the run says so.
+"""
+
+
+@contextmanager
+def pyslurm_bench(where: str, directory: Path) -> Iterator[PyslurmBench]:
+    """The real site through libslurm; all jobs and spools of this instance are removed afterwards."""
+    if ":" in PYSLURM:
+        with pyslurm_here(directory) as bench:
+            yield bench
+        return
+    from testbed import containers, model
+    from testbed import site as sites
+
+    with slurm_bench(where, directory) as far:
+        login = sites.login_host(where)
+        worker = "/opt/pyslurmworker.py"
+        text = Path(pyslurmworker.__file__).read_bytes()
+        containers.write_file(login, worker, text, mode=0o644, owner="root:root")
+        carrier = ("docker", "exec", "-i", "-u", model.PILOT_USER, "-e", f"HOME=/home/{model.PILOT_USER}")
+        command = (*carrier, "-e", "PYTHONPATH=/opt/pyslurm", login.container, "python3", "-P", worker)
+        shell = OnTheLoginHost(login.container, model.PILOT_USER)
+        yield PyslurmBench.of(shell, far.settings, far.offer, command)
+
+
+@contextmanager
+def pyslurm_here(directory: Path) -> Iterator[PyslurmBench]:
+    """The Slurm of this machine, as the factory itself would use it."""
+    account, _, partition = PYSLURM.partition(":")
+    bundle = directory / "bundle.tar.gz"
+    bundle.write_bytes(b"a bundle that nobody unpacks\n" * 1000)
+    sha256 = hashlib.sha256(bundle.read_bytes()).hexdigest()
+    settings = SlurmSettings(
+        site="here", instance=INSTANCE, bundle_path=bundle, bundle_sha256=sha256, command_timeout_s=30
+    )
+    shape = Shape(cores=1, memory_mib=100, disk_mib=100, walltime_s=600)
+    offer = Offer(site="here", shape=shape, account=account, partition=partition)
+    try:
+        yield PyslurmBench.of(LocalShell(), settings, offer, worker_command())
+    finally:
+        clean = f"squeue -h -u $(id -u) -o '%A %j' | awk '$2 ~ /^{INSTANCE}/ {{print $1}}' | xargs -r scancel"
+        clean += f"; rm -rf ~/.aerotow/{INSTANCE}* ~/.aerotow/bundles/{sha256}.tar.gz"
+        subprocess.run(["sh", "-c", clean], check=True)
 
 
 FIRST_RECORD = r"""set -e

@@ -30,6 +30,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     text = table(_found)
     terminalreporter.section("contract of the sites")
+    if not any(adapter.startswith("pyslurm") for _, adapter in _found):
+        text += "\n\nnot tried: pyslurm. Set AEROTOW_PYSLURM where it is installed (docs/dependencies.md)."
     terminalreporter.write_line(text)
     FILE.parent.mkdir(exist_ok=True)
     FILE.write_text(text + "\n")
@@ -49,7 +51,7 @@ def table(found: dict[tuple[str, str], str]) -> str:
 
 
 def _order(adapter: str) -> tuple[int, str]:
-    """The one in memory, commands on the spot, commands through ssh, slurmrestd, all others."""
-    ways = ("fake", "local", "ssh", "rest")
+    """The one in memory, commands and the library on the spot, commands through ssh, slurmrestd, all others."""
+    ways = ("fake", "local", "pyslurm", "ssh", "rest")
     way = next((n for n, word in enumerate(ways) if adapter.startswith(word)), len(ways))
     return way, adapter

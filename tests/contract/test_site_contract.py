@@ -8,7 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benches import Bench, FakeBench, condor_bench, eventually, local_bench, request, rest_bench, slurm_bench
+from benches import (
+    PYSLURM,
+    Bench,
+    FakeBench,
+    condor_bench,
+    eventually,
+    local_bench,
+    pyslurm_bench,
+    request,
+    rest_bench,
+    slurm_bench,
+)
 
 from factory.sites.contract import (
     FinalSeen,
@@ -26,8 +37,8 @@ from glidein.model import BatchRecord, BatchState, EndReason
 SITES = ("alpha", "beta", "gamma")
 SLURM_BENCHES = {"local": local_bench, "ssh": slurm_bench, "rest": rest_bench}
 """Ways to a real Slurm of the test-bed: its commands on the spot, its commands through ssh, and its slurmrestd."""
-BENCHES = {**SLURM_BENCHES, "condor": condor_bench}
-"""And the one to a real HTCondor, its schedd."""
+BENCHES = {**SLURM_BENCHES, "condor": condor_bench, "pyslurm": pyslurm_bench}
+"""And the one to a real HTCondor, its schedd; and libslurm, where somebody has it."""
 
 
 def adapters() -> list[object]:
@@ -41,6 +52,7 @@ def adapters() -> list[object]:
             for site in SITES
         ),
         pytest.param("condor-delta", marks=pytest.mark.system),
+        *([f"pyslurm-{'here' if ':' in PYSLURM else PYSLURM}"] if PYSLURM else []),
     ]
 
 
