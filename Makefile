@@ -54,7 +54,7 @@ contract: setup
 	$(PY) -m pytest tests/contract --basetemp=$$(mktemp -d /tmp/atw.XXXXXX)
 
 mutants: setup
-	$(PY) -m pytest tests/contract/test_mutations.py --basetemp=$$(mktemp -d /tmp/atw.XXXXXX)
+	$(PY) -m pytest tests/contract/test_mutations.py tests/properties/test_plan_mutations.py --basetemp=$$(mktemp -d /tmp/atw.XXXXXX)
 
 chaos: SECONDS ?= 1800
 chaos: SEED ?= 1

@@ -151,7 +151,8 @@ def test_one_idle_job_asks_for_at_most_one_pilot(world: World, cores: int) -> No
 
 
 # Mutation: caps._block leaves out SiteUnseen; and, for cancels, plan._may_cancel without "site in seen".
-@given(worlds())
+@settings(max_examples=500)
+@given(worlds() | late_worlds)
 def test_an_unseen_site_is_left_alone(world: World) -> None:
     unseen = {sight.site for sight in world.observation.sites if isinstance(sight, SiteUnseen)}
     decided = plan(world.observation, world.table, world.policy)
