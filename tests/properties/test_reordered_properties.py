@@ -53,4 +53,6 @@ def test_what_an_own_attribute_says_is_read_in_the_same_way() -> None:
         assert negotiators_reading(text, ad) is None
     assert negotiators_reading("TARGET.A ? TARGET.B || error : 2", ad) == "TARGET.A ?error || (TARGET.B): 2"
     assert negotiators_reading('(true || "a") =!= TARGET.B', ad) == "(error) =!= TARGET.B"
+    # Mutation: "?:" among _LOOSER.
+    assert negotiators_reading("TARGET.A ?: TARGET.B || error", ad) == "error || (TARGET.A ?: TARGET.B)"
     assert negotiators_reading("Loop", ad) == "(error || (Loop))"
